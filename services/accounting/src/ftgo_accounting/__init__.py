@@ -1,0 +1,1 @@
+"""The Accounting service of FTGO."""

@@ -1,0 +1,1 @@
+"""The Consumer service of FTGO."""

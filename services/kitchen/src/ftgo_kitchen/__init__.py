@@ -1,0 +1,1 @@
+"""The Kitchen service of FTGO."""

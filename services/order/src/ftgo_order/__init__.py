@@ -1,0 +1,1 @@
+"""The Order service of FTGO."""

@@ -1,0 +1,1 @@
+"""Transactional messaging between services: outbox, inbox, commands, replies, events, sagas."""

@@ -1,0 +1,1 @@
+"""The house style of a service: settings, logging, database, health, problem+json."""
