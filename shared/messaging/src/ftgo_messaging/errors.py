@@ -1,0 +1,68 @@
+"""The three families of error. A handler's exception decides what happens to its message.
+
+=====================  =========================================================================
+DomainError            a business "no": the handler's writes are discarded, the message counts as
+                       handled; a command is answered with a failure reply, an HTTP caller gets a 4xx
+TransientError         the surroundings failed (database away, lock not granted): everything rolls
+                       back and the message is tried again later; nothing is lost, nothing is skipped
+anything else          a bug or a poison message: it becomes a dead letter (HTTP: a 500)
+=====================  =========================================================================
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+
+class DomainError(Exception):
+    """A rule of the business says no. ``slug`` is stable and part of the public contract."""
+
+    slug = "refused"
+    status = 409
+
+    def __init__(self, detail: str = "", **extra: object) -> None:
+        super().__init__(detail or self.slug)
+        self.detail = detail or self.slug
+        self.extra: Mapping[str, object] = extra
+
+
+class TransientError(Exception):
+    """Try again later; the message or request itself is not to blame."""
+
+
+class StaleAggregate(TransientError):
+    """A row changed between load and flush although it was to be locked. Running again reads the new state."""
+
+
+class Undecodable(Exception):
+    """Bytes that are no message of this channel: bad headers, bad body, or an unknown type."""
+
+
+# SQLSTATE classes and codes after which the same transaction may well succeed.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT_CLASSES = ("08", "40", "53", "57")  # connection, rollback (serialisation, deadlock), resources, operator
+_TRANSIENT_CODES = ("55P03", "25P03", "25P04")  # lock not available, idle-in-transaction and transaction time-out
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """The SQLSTATE of a database error, or None. Never match on message texts: they are translated."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    code = getattr(original, "sqlstate", None) or getattr(getattr(original, "__cause__", None), "sqlstate", None)
+    return str(code) if code else None
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying the same work again, unchanged, can succeed."""
+    if isinstance(error, TransientError | PoolTimeout | OSError | TimeoutError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        code = sqlstate(error)
+        if code is not None:
+            return code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES
+        # No SQLSTATE: the driver failed before the server could answer (socket gone, protocol cut).
+        return isinstance(error, OperationalError | InterfaceError)
+    code = sqlstate(error)
+    return code is not None and (code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES)

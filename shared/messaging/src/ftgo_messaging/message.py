@@ -1,0 +1,61 @@
+"""What travels: a message is headers (pairs of strings) plus a body (bytes).
+
+On Kafka the headers follow the CloudEvents 1.0 Kafka binding in binary mode (names start with ``ce_``),
+so tools that know CloudEvents read our messages. Names are constants here; nothing else spells them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+ID = "ce_id"
+TYPE = "ce_type"
+SCHEMA = "ce_dataschema"
+KIND = "ce_messagekind"
+SOURCE = "ce_source"
+TIME = "ce_time"
+SUBJECT = "ce_subject"
+CORRELATION_ID = "ce_correlationid"
+CAUSATION_ID = "ce_causationid"
+SEQUENCE = "ce_sequence"
+REPLY_CHANNEL = "ce_replychannel"
+IN_REPLY_TO = "ce_inreplyto"
+OUTCOME = "ce_outcome"
+SAGA_TYPE = "ce_sagatype"
+SAGA_ID = "ce_sagaid"
+SPEC_VERSION = "ce_specversion"
+CONTENT_TYPE = "content-type"
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+
+
+class Kind(StrEnum):
+    """What a message means to its receiver."""
+
+    COMMAND = "command"
+    REPLY = "reply"
+    EVENT = "event"
+    DOCUMENT = "document"
+
+
+class Outcome(StrEnum):
+    """What a reply says about its command."""
+
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, immutable. ``id`` is given once, when the outbox row is written, and never changes on the way:
+    it is the key of duplicate detection. ``key`` decides the partition, and so what is ordered with what."""
+
+    id: str
+    channel: str
+    key: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def type(self) -> str:
+        return self.headers.get(TYPE, "")

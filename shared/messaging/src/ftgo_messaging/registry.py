@@ -1,0 +1,85 @@
+"""Wire name <-> class. Wire names are stable words of the contract, never Python paths.
+
+Moving or renaming a class changes nothing on the wire; two classes can never share a name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from ftgo_messaging.errors import Undecodable
+from ftgo_messaging.message import Kind
+
+if TYPE_CHECKING:
+    from ftgo_messaging.channel import Channel
+
+T = TypeVar("T", bound=type[msgspec.Struct])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MessageType:
+    """One type of message as it is known on the wire."""
+
+    cls: type[msgspec.Struct]
+    name: str
+    version: int
+    kind: Kind
+    channel: Channel | None
+    reply_channels: frozenset[str]
+
+    @property
+    def schema(self) -> str:
+        return f"{self.name}/v{self.version}"
+
+
+_by_name: dict[str, MessageType] = {}
+_by_class: dict[type, MessageType] = {}
+
+
+def register(
+    cls: type[msgspec.Struct],
+    name: str,
+    *,
+    version: int,
+    kind: Kind,
+    channel: Channel | None = None,
+    reply_channels: tuple[Channel, ...] = (),
+) -> MessageType:
+    """Register ``cls`` under ``name``. Raises ValueError if another class has that name."""
+    known = _by_name.get(name)
+    if known is not None and known.cls.__qualname__ != cls.__qualname__:
+        raise ValueError(f"wire name {name} belongs to {known.cls.__qualname__} already")
+    entry = MessageType(cls, name, version, kind, channel, frozenset(c.name for c in reply_channels))
+    _by_name[name] = entry
+    _by_class[cls] = entry
+    return entry
+
+
+def reply_type(name: str, *, version: int = 1) -> Callable[[T], T]:
+    """Declare a reply type. Replies travel on whichever reply channel their command named."""
+
+    def declare(cls: T) -> T:
+        register(cls, name, version=version, kind=Kind.REPLY)
+        return cls
+
+    return declare
+
+
+def by_name(name: str) -> MessageType:
+    """Raises Undecodable for a name that nobody registered."""
+    try:
+        return _by_name[name]
+    except KeyError:
+        raise Undecodable(f"unknown message type {name!r}") from None
+
+
+def by_class(cls: type) -> MessageType:
+    """Raises LookupError for a class that was never declared: a mistake of the program, not of a message."""
+    try:
+        return _by_class[cls]
+    except KeyError:
+        raise LookupError(f"{cls.__qualname__} is not declared: use Channel.carries(...) or reply_type(...)") from None
