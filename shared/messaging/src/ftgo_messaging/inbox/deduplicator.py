@@ -1,0 +1,24 @@
+"""Duplicate detection by one insert for a whole batch. Never by catching an error: its text depends on the locale,
+and a failed insert would abort the transaction."""
+
+from collections.abc import Collection
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Sorted ids: two batches that share ids wait for each other in one order and cannot deadlock.
+_CLAIM = text(
+    "INSERT INTO processed_messages (consumer, message_id) "
+    "SELECT CAST(:consumer AS text), id FROM unnest(CAST(:ids AS uuid[])) AS u(id) ORDER BY id "
+    "ON CONFLICT DO NOTHING RETURNING message_id"
+)
+
+
+async def claim(connection: AsyncConnection, consumer: str, ids: Collection[str]) -> set[str]:
+    """Record ``ids`` as handled by ``consumer`` in this transaction and return those that are new.
+
+    A concurrent transaction with the same id makes this wait until it ends: then the id is new or it is not."""
+    if not ids:
+        return set()
+    result = await connection.execute(_CLAIM, {"consumer": consumer, "ids": list(ids)})
+    return {str(row[0]) for row in result}

@@ -1,0 +1,142 @@
+"""Builds messages and writes them as outbox rows, by one multi-row statement of the business transaction."""
+
+import time
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import TextClause, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ftgo_messaging import codec
+from ftgo_messaging import message as m
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.errors import Undecodable
+from ftgo_messaging.events import DomainEvent
+from ftgo_messaging.message import Kind, Message, Outcome
+from ftgo_messaging.outbox.table import SHARDS
+from ftgo_messaging.registry import MessageType, by_class
+from ftgo_messaging.replies import Failure, Reply
+
+
+@cache
+def _type_headers(kind: MessageType) -> dict[str, str]:
+    return {
+        m.SPEC_VERSION: "1.0",
+        m.TYPE: kind.name,
+        m.SCHEMA: kind.schema,
+        m.KIND: kind.kind.value,
+        m.CONTENT_TYPE: codec.JSON,
+    }
+
+
+def _headers(kind: MessageType, message_id: str, source: str, subject: str, cause: Message | None) -> dict[str, str]:
+    headers = dict(_type_headers(kind))
+    headers[m.ID] = message_id
+    headers[m.SOURCE] = source
+    headers[m.SUBJECT] = subject
+    headers[m.TIME] = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+    if cause is None:
+        headers[m.CORRELATION_ID] = message_id
+        return headers
+    headers[m.CORRELATION_ID] = cause.headers.get(m.CORRELATION_ID, cause.id)
+    if cause.id:
+        headers[m.CAUSATION_ID] = cause.id
+    for name in (m.TRACEPARENT, m.TRACESTATE):
+        if name in cause.headers:
+            headers[name] = cause.headers[name]
+    return headers
+
+
+def command_message(
+    command: Command[Any],
+    message_id: str,
+    source: str,
+    cause: Message | None,
+    reply_channel: Channel | None,
+    saga_type: str | None,
+    saga_id: str | None,
+) -> Message:
+    kind = by_class(type(command))
+    if kind.channel is None or kind.channel.key is None:
+        raise LookupError(f"{kind.name} has no command channel")
+    key = kind.channel.key(command)
+    headers = _headers(kind, message_id, source, key, cause)
+    if reply_channel is not None:
+        headers[m.REPLY_CHANNEL] = reply_channel.name
+    if saga_type is not None and saga_id is not None:
+        headers[m.SAGA_TYPE] = saga_type
+        headers[m.SAGA_ID] = saga_id
+    return Message(message_id, kind.channel.name, key, headers, codec.encode(command))
+
+
+def reply_message(reply: Reply, message_id: str, source: str, command: Message | None) -> Message | None:
+    """The answer to ``command``, or None when it asked for none. Raises Undecodable when the return address is not
+    one that this command type allows: a forged address must not decide where a service writes."""
+    if command is None or m.REPLY_CHANNEL not in command.headers:
+        return None
+    channel = command.headers[m.REPLY_CHANNEL]
+    kind = by_class(type(reply))
+    key = command.headers.get(m.SAGA_ID, command.id)
+    headers = _headers(kind, message_id, source, key, command)
+    headers[m.IN_REPLY_TO] = command.id
+    headers[m.OUTCOME] = (Outcome.FAILURE if isinstance(reply, Failure) else Outcome.SUCCESS).value
+    for name in (m.SAGA_TYPE, m.SAGA_ID):
+        if name in command.headers:
+            headers[name] = command.headers[name]
+    return Message(message_id, channel, key, headers, codec.encode(reply))
+
+
+def event_message(
+    event: DomainEvent, message_id: str, source: str, cause: Message | None, subject: str, version: int
+) -> Message:
+    kind = by_class(type(event))
+    if kind.channel is None or kind.kind is not Kind.EVENT:
+        raise LookupError(f"{kind.name} has no event channel")
+    headers = _headers(kind, message_id, source, subject, cause)
+    headers[m.SEQUENCE] = str(version)
+    return Message(message_id, kind.channel.name, subject, headers, codec.encode(event))
+
+
+def check_return_address(kind: MessageType, message: Message) -> None:
+    """Raises Undecodable when a command names a reply channel that its type does not list."""
+    address = message.headers.get(m.REPLY_CHANNEL)
+    if address is not None and address not in kind.reply_channels:
+        raise Undecodable(f"{kind.name} may not be answered to {address!r}")
+
+
+def shard_of(key: str) -> int:
+    """Stable across processes and versions: it decides which relay publishes a key."""
+    return zlib.crc32(key.encode()) % SHARDS
+
+
+@cache
+def _insert() -> TextClause:
+    return text(
+        "INSERT INTO outbox (message_id, channel, key, shard, headers, body) "
+        "SELECT message_id, channel, key, shard, headers, body FROM unnest(CAST(:ids AS uuid[]), "
+        "CAST(:channels AS text[]), CAST(:keys AS text[]), CAST(:shards AS smallint[]), CAST(:headers AS json[]), "
+        "CAST(:bodies AS bytea[])) WITH ORDINALITY AS u(message_id, channel, key, shard, headers, body, ord) "
+        "ORDER BY ord"
+    )
+
+
+async def write(connection: AsyncConnection, messages: Sequence[Message]) -> None:
+    """Write messages as outbox rows of the current transaction, in the order given."""
+    if not messages:
+        return
+    await connection.execute(
+        _insert(),
+        {
+            "ids": [x.id for x in messages],
+            "channels": [x.channel for x in messages],
+            "keys": [x.key for x in messages],
+            "shards": [shard_of(x.key) for x in messages],
+            "headers": [msgspec.json.encode(x.headers).decode() for x in messages],
+            "bodies": [x.body for x in messages],
+        },
+    )

@@ -1,0 +1,166 @@
+"""Runs steps in transactions: many steps share one, and one commit, as long as none of them breaks it.
+
+This is what both doors of a service call: the consumer with a polled batch of messages, the HTTP side with the
+requests that arrived while the previous transaction was running (group commit).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.errors import DomainError, is_transient
+from ftgo_messaging.message import Message
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+T = TypeVar("T")
+Stage = Callable[[UnitOfWork], Refs]
+AfterCommit = Callable[[UnitOfWork], None]
+
+
+class MustRunAlone(Exception):
+    """A step used statements of its own and then said no: its effect cannot be discarded inside a shared transaction."""
+
+
+class Overloaded(Exception):
+    """The queue of waiting requests is full. Nothing was written; try again after a moment."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step(Generic[T]):
+    """Something to do inside a transaction. ``loads`` names aggregates stage by stage, each stage seeing what the one
+    before it loaded. It is only a hint: what it leaves out is loaded one by one."""
+
+    run: Callable[[UnitOfWork], Awaitable[T]]
+    loads: Sequence[Stage] = ()
+    cause: Message | None = None
+
+
+async def run_steps(uow: UnitOfWork, steps: Sequence[Step[Any]]) -> list[Any]:
+    """Run the steps in order and flush. Returns a result or the DomainError of each; any other error is raised."""
+    for stage in range(max((len(s.loads) for s in steps), default=0)):
+        await uow.load([ref for s in steps if len(s.loads) > stage for ref in s.loads[stage](uow)])
+    results: list[Any] = []
+    for step in steps:
+        try:
+            async with uow.step(step.cause):
+                try:
+                    results.append(await step.run(uow))
+                except DomainError as refusal:
+                    if uow.touched_database:
+                        raise MustRunAlone from refusal
+                    raise
+        except DomainError as refusal:
+            results.append(refusal)
+    await uow.flush()
+    return results
+
+
+class Transactions:
+    """The transactions of one service. ``after_commit`` callbacks must not fail and must not wait: they wake others."""
+
+    def __init__(self, engine: AsyncEngine, source: str) -> None:
+        self.engine = engine
+        self.source = source
+        self.after_commit: list[AfterCommit] = []
+        self.commits = 0
+
+    async def run(self, body: Callable[[UnitOfWork, AsyncConnection], Awaitable[T]]) -> T:
+        """Run ``body`` in one transaction and commit. Nothing is visible, and no message goes out, if it raises."""
+        async with self.engine.begin() as connection:
+            uow = UnitOfWork(connection, self.source)
+            result = await body(uow, connection)
+        self.commits += 1
+        for callback in self.after_commit:
+            callback(uow)
+        return result
+
+    async def run_step(self, step: Step[T]) -> T:
+        """One step in a transaction of its own. Raises its DomainError, after a rollback."""
+
+        async def body(uow: UnitOfWork, _: AsyncConnection) -> T:
+            for stage in step.loads:
+                await uow.load(stage(uow))
+            async with uow.step(step.cause):
+                result = await step.run(uow)
+            await uow.flush()
+            return result
+
+        return await self.run(body)
+
+
+class GroupCommit:
+    """Concurrent requests share one transaction and one commit; a lone request waits for nobody.
+
+    At most ``limit`` requests wait: the next one gets Overloaded at once. ``submit`` returns after the commit. A
+    caller that goes away (client disconnect) does not cancel its step: the transaction runs to its end."""
+
+    def __init__(self, transactions: Transactions, *, max_steps: int = 64, limit: int = 1000, workers: int = 2) -> None:
+        self._transactions = transactions
+        self._queue: asyncio.Queue[tuple[Step[Any], asyncio.Future[Any]]] = asyncio.Queue(limit)
+        self._max_steps = max_steps
+        self._workers = workers
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._work(), name=f"group-commit-{i}") for i in range(self._workers)]
+
+    async def stop(self) -> None:
+        """Finish what is queued, then end."""
+        await self._queue.join()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def submit(self, step: Step[T]) -> T:
+        """Run a step; returns its result after the commit, or raises what it raised."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((step, future))
+        except asyncio.QueueFull:
+            raise Overloaded(f"{self._queue.maxsize} requests are waiting already") from None
+        return await future
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < self._max_steps and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            try:
+                await self._run(batch)
+            finally:
+                for _ in batch:
+                    self._queue.task_done()
+
+    async def _run(self, batch: Sequence[tuple[Step[Any], asyncio.Future[Any]]]) -> None:
+        if len(batch) > 1:
+            try:
+                steps = [step for step, _ in batch]
+                results = await self._transactions.run(lambda uow, _: run_steps(uow, steps))
+            except Exception as error:
+                if is_transient(error):
+                    for _, future in batch:
+                        _settle(future, error)
+                    return
+            else:
+                for (_, future), result in zip(batch, results, strict=True):
+                    _settle(future, result)
+                return
+        # One of them broke the shared transaction, or there is only one: each gets its own.
+        for step, future in batch:
+            try:
+                _settle(future, await self._transactions.run_step(step))
+            except Exception as error:
+                _settle(future, error)
+
+
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():  # the caller went away
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)

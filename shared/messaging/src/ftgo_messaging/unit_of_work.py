@@ -1,0 +1,180 @@
+"""One transaction: aggregates loaded together, messages and rows collected, all written by a few statements.
+
+HTTP requests and Kafka messages use the same unit of work. Several *steps* (one per request or message) may share
+one transaction. A step that ends in a DomainError leaves nothing behind; the others are not touched. Any other
+error rolls the whole transaction back.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Executable, Table
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ftgo_messaging import rows
+from ftgo_messaging.aggregates import Aggregates, Ref, Refs
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.errors import StaleAggregate
+from ftgo_messaging.events import DomainEvent
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.replies import Reply
+
+A = TypeVar("A")
+
+
+class _Step:
+    """What one step wants to write, kept apart until it has succeeded."""
+
+    def __init__(self, cause: Message | None) -> None:
+        self.cause = cause
+        self.saved: dict[Ref, Any] = {}
+        self.appended: list[tuple[Table, Mapping[str, Any]]] = []
+        self.messages: list[Message] = []
+        self.touched_database = False
+
+
+class UnitOfWork:
+    """Not task-safe: one task uses it, from begin to commit."""
+
+    def __init__(self, connection: AsyncConnection, source: str) -> None:
+        self.source = source
+        self._connection = connection
+        self._loaded: dict[Ref, Any] = {}
+        self._stored: set[Ref] = set()
+        self._dirty: set[Ref] = set()
+        self._appended: dict[Table, list[Mapping[str, Any]]] = defaultdict(list)
+        self._messages: list[Message] = []
+        self._step = _Step(None)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    async def load(self, refs: Refs) -> None:
+        """Load (and lock) aggregates with one SELECT per table, in key order."""
+        wanted: dict[Aggregates[Any], set[str]] = defaultdict(set)
+        for ref in refs:
+            if ref not in self._loaded:
+                wanted[ref[0]].add(ref[1])
+        for kind, keys in wanted.items():
+            statement = rows.select_by_key(kind.table, kind.key, kind.lock)
+            for key in keys:
+                self._loaded[kind, key] = None
+            for row in (await self._connection.execute(statement, {"keys": sorted(keys)})).mappings():
+                ref = (kind, str(row[kind.key]))
+                self._loaded[ref] = kind.from_row(row)
+                self._stored.add(ref)
+
+    async def find(self, kind: Aggregates[A], key: str) -> A | None:
+        """The aggregate as this step sees it, or None. Loads it if nobody asked for it before."""
+        ref = (kind, key)
+        if ref in self._step.saved:
+            return self._step.saved[ref]  # type: ignore[no-any-return]
+        if ref not in self._loaded:
+            await self.load([ref])
+        return self._loaded[ref]  # type: ignore[no-any-return]
+
+    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        """Run a statement of one's own in this transaction. Allowed, but a step that does so and then ends in a
+        DomainError forces its batch to run again message by message, because its effect cannot be discarded alone."""
+        self._step.touched_database = True
+        return await self._connection.execute(statement, parameters)
+
+    # -- writing: nothing reaches the database before flush() ---------------------------------------------------
+
+    def save(self, kind: Aggregates[A], aggregate: A) -> None:
+        """Keep the aggregate's new state. Inserted if ``find`` did not see it, else updated."""
+        self._step.saved[kind, kind.key_of(aggregate)] = aggregate
+
+    def append(self, table: Table, row: Mapping[str, Any]) -> None:
+        """Add a row to an append-only table."""
+        self._step.appended.append((table, row))
+
+    def send(
+        self,
+        command: Command[Any],
+        *,
+        reply_channel: Channel | None = None,
+        saga_type: str | None = None,
+        saga_id: str | None = None,
+        message_id: str | None = None,
+    ) -> str:
+        """Send a command; returns its message id. Without ``reply_channel`` it is a one-way notification."""
+        return self._emit(
+            writer.command_message(
+                command, message_id or new_id(), self.source, self._step.cause, reply_channel, saga_type, saga_id
+            )
+        )
+
+    def reply(self, reply: Reply) -> str | None:
+        """Answer the command of this step. A one-way notification asks for no answer, and gets none."""
+        message = writer.reply_message(reply, new_id(), self.source, self._step.cause)
+        return self._emit(message) if message else None
+
+    def publish(self, event: DomainEvent, *, subject: str, version: int) -> str:
+        """Publish an event of the aggregate ``subject`` that is now at ``version``."""
+        return self._emit(writer.event_message(event, new_id(), self.source, self._step.cause, subject, version))
+
+    def _emit(self, message: Message) -> str:
+        self._step.messages.append(message)
+        return message.id
+
+    # -- steps and the end ---------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def step(self, cause: Message | None = None) -> AsyncIterator[None]:
+        """What happens inside is kept as a whole, or discarded as a whole when it raises."""
+        outer, self._step = self._step, _Step(cause)
+        try:
+            yield
+            self._keep(self._step)
+        finally:
+            self._step = outer
+
+    @property
+    def touched_database(self) -> bool:
+        """Whether the running step executed statements of its own."""
+        return self._step.touched_database
+
+    def _keep(self, step: _Step) -> None:
+        for ref, aggregate in step.saved.items():
+            self._loaded[ref] = aggregate
+            self._dirty.add(ref)
+        for table, row in step.appended:
+            self._appended[table].append(row)
+        self._messages.extend(step.messages)
+
+    async def flush(self) -> None:
+        """Write everything collected: per table one INSERT and one UPDATE, then all messages by one INSERT.
+
+        The outbox comes last: its positions must be taken under the locks of the aggregates."""
+        self._keep(self._step)
+        self._step = _Step(None)
+        new: dict[Aggregates[Any], list[Mapping[str, Any]]] = defaultdict(list)
+        changed: dict[Aggregates[Any], list[Mapping[str, Any]]] = defaultdict(list)
+        for ref in sorted(self._dirty, key=lambda r: (r[0].table.name, r[1])):
+            kind = ref[0]
+            (changed if ref in self._stored else new)[kind].append(kind.to_row(self._loaded[ref]))
+        for kind, values in new.items():
+            await self._connection.execute(rows.insert(kind.table), rows.arrays(kind.table, values))
+        for kind, values in changed.items():
+            statement = rows.update(kind.table, kind.key)
+            result = await self._connection.execute(statement, rows.arrays(kind.table, values))
+            if result.rowcount != len(values):
+                raise StaleAggregate(f"{kind.table.name}: {len(values) - result.rowcount} rows went away")
+        for table, appended in self._appended.items():
+            await self._connection.execute(rows.insert(table), rows.arrays(table, appended))
+        await writer.write(self._connection, self._messages)
+
+    @property
+    def messages(self) -> Iterable[Message]:
+        """The messages that the commit makes public."""
+        return self._messages
+
+    def changed(self, kind: Aggregates[A]) -> list[str]:
+        """Keys of the aggregates of this kind that were written."""
+        return [key for k, key in self._dirty if k is kind]
