@@ -4,6 +4,7 @@ A value type of one's own (Money, say) takes part by two methods: ``to_wire() ->
 ``from_wire(text)``, which raises ValueError for a text that is no such value.
 """
 
+from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
@@ -32,7 +33,7 @@ _encoder = msgspec.json.Encoder(enc_hook=_encode_value)
 
 
 @cache
-def _decoder(cls: type) -> msgspec.json.Decoder[Any]:
+def _decoder(cls: Hashable) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(cls, dec_hook=_decode_value)
 
 

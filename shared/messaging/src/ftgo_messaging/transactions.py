@@ -22,7 +22,7 @@ AfterCommit = Callable[[UnitOfWork], None]
 
 
 class MustRunAlone(Exception):
-    """A step used statements of its own and then said no: its effect cannot be discarded inside a shared transaction."""
+    """A step used statements of its own and then said no: a shared transaction cannot discard its effect alone."""
 
 
 class Overloaded(Exception):

@@ -66,7 +66,7 @@ class UnitOfWork:
                 self._loaded[kind, key] = None
             for row in (await self._connection.execute(statement, {"keys": sorted(keys)})).mappings():
                 ref = (kind, str(row[kind.key]))
-                self._loaded[ref] = kind.from_row(row)
+                self._loaded[ref] = kind.from_row(dict(row))
                 self._stored.add(ref)
 
     async def find(self, kind: Aggregates[A], key: str) -> A | None:

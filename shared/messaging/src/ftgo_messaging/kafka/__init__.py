@@ -1,0 +1,1 @@
+"""Kafka as one way to realise channels. The only place that imports faststream or aiokafka."""

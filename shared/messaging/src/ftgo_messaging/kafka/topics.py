@@ -1,0 +1,44 @@
+"""Topics are created by a job, with a fixed number of partitions, never by the broker on first use."""
+
+from collections.abc import Iterable
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+
+PARTITIONS = 12
+"""Fixed at creation: adding partitions moves keys to other partitions, and order per key is lost meanwhile."""
+
+_TOPIC_EXISTS = 36
+
+
+class WrongPartitions(Exception):
+    """A topic exists with another number of partitions than declared."""
+
+
+async def ensure_topics(
+    bootstrap: str, names: Iterable[str], partitions: int = PARTITIONS, replication_factor: int = 1
+) -> list[str]:
+    """Create the missing topics; returns their names. Raises WrongPartitions when an existing one differs."""
+    wanted = sorted(set(names))
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        missing = [n for n in wanted if n not in existing]
+        if missing:
+            topics = [NewTopic(n, num_partitions=partitions, replication_factor=replication_factor) for n in missing]
+            response = await admin.create_topics(topics)
+            for name, code, *detail in response.topic_errors:
+                if code not in {0, _TOPIC_EXISTS}:
+                    raise for_code(code)(f"topic {name}: {detail}")
+        present = [n for n in wanted if n in existing]
+        for topic in await admin.describe_topics(present) if present else []:
+            count = len(topic["partitions"])
+            if count != partitions:
+                raise WrongPartitions(
+                    f"topic {topic['topic']} has {count} partitions, declared are {partitions}: "
+                    "create a new topic and move to it, or start from an empty Kafka (ftgo reset)"
+                )
+    finally:
+        await admin.close()
+    return missing

@@ -1,0 +1,52 @@
+"""The relay: publishes committed outbox rows, at least once, in order per key.
+
+Two ways of finding the rows stand behind one port (polling publisher, transaction log tailing). Both publish first
+and delete afterwards: a crash in between repeats a publish, with the same message id, and never loses one.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from ftgo_messaging.message import Message
+
+
+class Publisher(Protocol):
+    """Hands messages to the broker."""
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
+        """Publish in the order given and wait for the acknowledgements. Returns, for each message, whether it was
+        acknowledged by all replicas in sync; False means *unknown*: it may have arrived."""
+        ...
+
+
+class Relay(Protocol):
+    """Publishes what business transactions left in the outbox."""
+
+    async def run_once(self) -> int:
+        """Publish what is there now; returns how many messages were acknowledged and removed."""
+        ...
+
+    async def run(self) -> None:
+        """Publish until cancelled. Survives outages of the database and of the broker."""
+        ...
+
+
+class WakeUp:
+    """Tells the relay of this process that something was committed. Only a hint: polling stays the truth."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        self._event.set()
+
+    async def wait(self, timeout: float) -> bool:
+        """Return at the next ring (True) or after ``timeout`` seconds (False)."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        self._event.clear()
+        return True
