@@ -4,8 +4,6 @@ A value type of one's own (Money, say) takes part by two methods: ``to_wire() ->
 ``from_wire(text)``, which raises ValueError for a text that is no such value.
 """
 
-from collections.abc import Hashable
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -32,9 +30,13 @@ def _decode_value(cls: type, text: Any) -> Any:
 _encoder = msgspec.json.Encoder(enc_hook=_encode_value)
 
 
-@cache
-def _decoder(cls: Hashable) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(cls, dec_hook=_decode_value)
+_decoders: dict[type, msgspec.json.Decoder[Any]] = {}
+
+
+def _decoder(cls: type) -> msgspec.json.Decoder[Any]:
+    if cls not in _decoders:
+        _decoders[cls] = msgspec.json.Decoder(cls, dec_hook=_decode_value)
+    return _decoders[cls]
 
 
 def encode(body: Any) -> bytes:

@@ -1,0 +1,127 @@
+"""Messages on the wire: names, headers, bodies, and what is refused."""
+
+import msgspec
+import pytest
+from ftgo_messaging import codec
+from ftgo_messaging import message as m
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.errors import DomainError, TransientError, Undecodable, is_transient
+from ftgo_messaging.events import DomainEvent
+from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.outbox.table import SHARDS
+from ftgo_messaging.registry import by_class, by_name, reply_type
+from ftgo_messaging.replies import Failure, Reply
+from hypothesis import given
+from hypothesis import strategies as st
+
+REPLIES = Channel("test.replies", Kind.REPLY)
+COMMANDS = Channel("test.commands", Kind.COMMAND, key=lambda c: c.order_id)
+EVENTS = Channel("test.events", Kind.EVENT)
+
+
+@reply_type("test.reply.Done")
+class Done(Reply, frozen=True, kw_only=True):
+    ticket_id: str
+
+
+@reply_type("test.reply.Refused")
+class Refused(Failure, frozen=True, kw_only=True):
+    pass
+
+
+@COMMANDS.carries("test.DoIt", replies_to=(REPLIES,))
+class DoIt(Command[Done], frozen=True, kw_only=True):
+    order_id: str
+    quantity: int
+
+
+@EVENTS.carries("test.ItHappened", version=2)
+class ItHappened(DomainEvent, frozen=True, kw_only=True):
+    order_id: str
+
+
+def command(**headers: str) -> Message:
+    built = writer.command_message(DoIt(order_id="o-1", quantity=2), "c-1", "order", None, REPLIES, "Saga", "s-1")
+    return Message(built.id, built.channel, built.key, {**built.headers, **headers}, built.body)
+
+
+@given(order_id=st.text(), quantity=st.integers(min_value=-(2**63), max_value=2**63 - 1))
+def test_a_body_survives_the_wire(order_id: str, quantity: int) -> None:
+    body = DoIt(order_id=order_id, quantity=quantity)
+    assert codec.decode(codec.encode(body), DoIt) == body
+
+
+def test_fields_are_camel_case_and_unknown_ones_are_ignored() -> None:
+    assert msgspec.json.decode(codec.encode(Done(ticket_id="t"))) == {"ticketId": "t"}
+    assert codec.decode(b'{"ticketId": "t", "addedLater": 1}', Done) == Done(ticket_id="t")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"[]", b"{}", b'{"orderId": 1, "quantity": 1}'])
+def test_a_bad_body_is_undecodable(data: bytes) -> None:
+    with pytest.raises(Undecodable):
+        codec.decode(data, DoIt)
+
+
+def test_an_unknown_name_is_undecodable_and_a_taken_one_is_refused() -> None:
+    with pytest.raises(Undecodable, match="unknown message type"):
+        by_name("test.Nobody")
+    with pytest.raises(ValueError, match="belongs to"):
+        reply_type("test.reply.Done")(Refused)
+    with pytest.raises(LookupError):
+        by_class(int)
+
+
+def test_a_command_is_keyed_by_its_aggregate_and_names_its_return_address() -> None:
+    built = command()
+    assert (built.channel, built.key, built.type) == ("test.commands", "o-1", "test.DoIt")
+    assert built.headers[m.REPLY_CHANNEL] == "test.replies"
+    assert built.headers[m.CORRELATION_ID] == "c-1"
+
+
+def test_a_command_channel_needs_a_key_rule() -> None:
+    with pytest.raises(ValueError, match="key rule"):
+        Channel("keyless.commands", Kind.COMMAND)
+
+
+def test_a_reply_answers_its_command_on_the_sagas_key() -> None:
+    reply = writer.reply_message(Done(ticket_id="t"), "r-1", "kitchen", command(traceparent="00-a-b-01"))
+    assert reply is not None
+    assert (reply.channel, reply.key) == ("test.replies", "s-1")
+    assert reply.headers[m.IN_REPLY_TO] == reply.headers[m.CAUSATION_ID] == "c-1"
+    assert reply.headers[m.OUTCOME] == "SUCCESS"
+    assert reply.headers[m.TRACEPARENT] == "00-a-b-01"
+    refusal = writer.reply_message(Refused(), "r-2", "kitchen", command())
+    assert refusal is not None
+    assert refusal.headers[m.OUTCOME] == "FAILURE"
+
+
+def test_a_notification_gets_no_reply_and_a_forged_return_address_is_refused() -> None:
+    notification = writer.command_message(DoIt(order_id="o", quantity=1), "c", "order", None, None, None, None)
+    assert writer.reply_message(Done(ticket_id="t"), "r", "kitchen", notification) is None
+    writer.check_return_address(by_class(DoIt), command())
+    with pytest.raises(Undecodable, match="may not be answered"):
+        writer.check_return_address(by_class(DoIt), command(**{m.REPLY_CHANNEL: "other.topic"}))
+
+
+def test_an_event_carries_its_aggregates_version() -> None:
+    event = writer.event_message(ItHappened(order_id="o-1"), "e-1", "order", None, "o-1", 7)
+    assert (event.key, event.headers[m.SEQUENCE], event.headers[m.SCHEMA]) == ("o-1", "7", "test.ItHappened/v2")
+
+
+@given(st.text())
+def test_every_key_has_a_shard(key: str) -> None:
+    assert 0 <= writer.shard_of(key) < SHARDS
+
+
+def test_shards_never_change() -> None:
+    """Another process or release must agree on who publishes a key, or two relays would share it."""
+    assert [writer.shard_of(k) for k in ("", "o-1", "o-2", "日本")] == [0, 26, 32, 12]
+
+
+def test_which_errors_are_worth_another_try() -> None:
+    assert is_transient(TransientError("later"))
+    assert is_transient(ConnectionRefusedError())
+    assert not is_transient(DomainError("no"))
+    assert not is_transient(KeyError("bug"))
