@@ -2,11 +2,19 @@
 
 import msgspec
 
+from ftgo_messaging.registry import reply_type
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of all replies. A plain subclass means that the command was carried out."""
 
 
+@reply_type("ftgo.messaging.Success")
+class Success(Reply, frozen=True, kw_only=True, rename="camel"):
+    """Done, and there is nothing more to say."""
+
+
+@reply_type("ftgo.messaging.Failure")
 class Failure(Reply, frozen=True, kw_only=True, rename="camel"):
     """The participant refused; it changed nothing. ``reason`` is a stable word of the contract."""
 
