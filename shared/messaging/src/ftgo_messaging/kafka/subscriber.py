@@ -97,9 +97,8 @@ class ChannelConsumer:
     async def _parse(self, record: ConsumerRecord[Any, Any]) -> KafkaMessage:
         # FastStream's parser raises on headers that are not UTF-8, and the message would be lost. Ours cannot fail;
         # the batch processor decodes and keeps what is undecodable as a dead letter.
-        return KafkaMessage(
-            body=record.value or b"", raw_message=record, headers={}, consumer=self._subscriber.consumer
-        )
+        consumer: Any = self._subscriber.consumer
+        return KafkaMessage(body=record.value or b"", raw_message=record, headers={}, consumer=consumer)
 
     async def _consume(self, message: KafkaMessage) -> None:
         consumer: Any = message.consumer
