@@ -78,6 +78,10 @@ class UnitOfWork:
             await self.load([ref])
         return self._loaded[ref]  # type: ignore[no-any-return]
 
+    def peek(self, kind: Aggregates[A], key: str) -> A | None:
+        """The aggregate if it is loaded already, else None. For the later stages of loading."""
+        return self._loaded.get((kind, key))
+
     async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
         """Run a statement of one's own in this transaction. Allowed, but a step that does so and then ends in a
         DomainError forces its batch to run again message by message, because its effect cannot be discarded alone."""
