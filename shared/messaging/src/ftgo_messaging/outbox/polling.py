@@ -38,7 +38,10 @@ _LEASE = text(
     "WHERE l.owner = excluded.owner OR l.expires_at < now() RETURNING epoch"
 )
 _RELEASE = text("UPDATE relay_lease SET expires_at = now() WHERE name = :name AND owner = :owner")
-_SELECT = "SELECT position, message_id, channel, key, headers, body FROM outbox{where} ORDER BY position LIMIT :limit"
+_SELECT = (
+    "SELECT position, message_id, channel, key, CAST(headers AS text), body "
+    "FROM outbox{where} ORDER BY position LIMIT :limit"
+)
 # The lease row is share-locked: a take-over waits for this delete, a delete after the take-over finds no epoch.
 _DELETE = text(
     "WITH mine AS (SELECT 1 FROM relay_lease WHERE name = :name AND owner = :owner AND epoch = :epoch FOR SHARE) "
