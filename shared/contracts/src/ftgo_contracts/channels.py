@@ -1,0 +1,33 @@
+"""All channels of FTGO. Commands are keyed by the aggregate that they change, events by their aggregate's id, replies
+by the saga's id."""
+
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.message import Kind
+
+CONSUMER_COMMANDS = Channel("consumer.commands", Kind.COMMAND, key=lambda c: c.consumer_id)
+KITCHEN_COMMANDS = Channel("kitchen.commands", Kind.COMMAND, key=lambda c: getattr(c, "order_id", None) or c.ticket_id)
+ACCOUNTING_COMMANDS = Channel("accounting.commands", Kind.COMMAND, key=lambda c: c.consumer_id)
+
+CONSUMER_EVENTS = Channel("consumer.events", Kind.EVENT)
+RESTAURANT_EVENTS = Channel("restaurant.events", Kind.EVENT)
+TICKET_EVENTS = Channel("ticket.events", Kind.EVENT)
+ACCOUNT_EVENTS = Channel("account.events", Kind.EVENT)
+ORDER_EVENTS = Channel("order.events", Kind.EVENT)
+
+CREATE_ORDER_REPLIES = Channel("order.create-order.replies", Kind.REPLY)
+CANCEL_ORDER_REPLIES = Channel("order.cancel-order.replies", Kind.REPLY)
+REVISE_ORDER_REPLIES = Channel("order.revise-order.replies", Kind.REPLY)
+
+ALL_CHANNELS = (
+    CONSUMER_COMMANDS,
+    KITCHEN_COMMANDS,
+    ACCOUNTING_COMMANDS,
+    CONSUMER_EVENTS,
+    RESTAURANT_EVENTS,
+    TICKET_EVENTS,
+    ACCOUNT_EVENTS,
+    ORDER_EVENTS,
+    CREATE_ORDER_REPLIES,
+    CANCEL_ORDER_REPLIES,
+    REVISE_ORDER_REPLIES,
+)

@@ -1,0 +1,1 @@
+"""What the Consumer service offers to others."""

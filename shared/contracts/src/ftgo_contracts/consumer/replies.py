@@ -1,0 +1,14 @@
+"""Replies of the Consumer service."""
+
+from ftgo_messaging.registry import reply_type
+from ftgo_messaging.replies import Failure, Reply
+
+
+@reply_type("ftgo.consumer.reply.ConsumerVerified")
+class ConsumerVerified(Reply, frozen=True, kw_only=True, rename="camel"):
+    """The consumer may place this order."""
+
+
+@reply_type("ftgo.consumer.reply.ConsumerVerificationFailed")
+class ConsumerVerificationFailed(Failure, frozen=True, kw_only=True, rename="camel"):
+    """reason: UNKNOWN, BLOCKED or LIMIT_EXCEEDED."""

@@ -1,0 +1,1 @@
+"""What the Kitchen service offers to others."""

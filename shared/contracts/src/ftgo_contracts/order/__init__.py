@@ -1,0 +1,1 @@
+"""What the Order service offers to others."""

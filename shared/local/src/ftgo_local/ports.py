@@ -1,0 +1,81 @@
+"""Which ports the platform uses: from the environment, moved by an offset for a second copy side by side."""
+
+import os
+import socket
+from collections.abc import Mapping
+
+import psutil
+
+from ftgo_local.errors import PlatformError
+
+DEFAULT_PORTS = {
+    "consumer": 8081,
+    "order": 8082,
+    "kitchen": 8083,
+    "accounting": 8085,
+    "postgres": 15432,
+    "kafka": 19092,
+    "kafka_controller": 19093,
+}
+"""PostgreSQL and Kafka stay away from 5432 and 9092: a developer's machine often has its own there."""
+
+
+def variable(name: str) -> str:
+    return f"FTGO_{name.upper()}_PORT"
+
+
+def chosen_ports(offset: int = 0, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
+    """FTGO_<NAME>_PORT, or the default, plus the offset. Raises PlatformError for what cannot be a set of ports."""
+    ports = {}
+    for name, default in DEFAULT_PORTS.items():
+        text = environment.get(variable(name), str(default))
+        if not text.isdecimal() or not 0 < int(text) + offset < 65536:
+            raise PlatformError(
+                f"{variable(name)}={text} with offset {offset} is not a port.", "Use a number from 1 to 65535."
+            )
+        ports[name] = int(text) + offset
+    doubled = {p for p in ports.values() if list(ports.values()).count(p) > 1}
+    if doubled:
+        names = ", ".join(variable(n) for n, p in ports.items() if p in doubled)
+        raise PlatformError(f"{names} are the same port.", "Give each its own.")
+    return ports
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody used a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as s:
+        # As servers do: a connection that lingers after a stop does not keep the port.
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def holder(port: int) -> str:
+    """Who listens there, as far as we may know: "python3 (pid 123)"."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass
+    return "another program"
+
+
+def taken_port(ports: Mapping[str, int]) -> PlatformError | None:
+    """The first port in use as a cause and a cure; None when all are free."""
+    for name, port in ports.items():
+        if not is_free(port):
+            return PlatformError(
+                f"Port {port} ({name}) is used by {holder(port)}.",
+                f"Stop it, or set {variable(name)}, or add --port-offset 100 to run beside it.",
+            )
+    return None
