@@ -1,0 +1,29 @@
+"""Keyset paging: a cursor names the last id seen, so pages neither skip nor repeat when rows are added."""
+
+import base64
+import binascii
+import re
+
+from ftgo_service_kit.problems import Unprocessable
+from ftgo_service_kit.schemas import UUID_PATTERN
+
+
+class BadCursor(Unprocessable):
+    slug = "bad-cursor"
+
+
+def encode_cursor(last_id: str) -> str:
+    return base64.urlsafe_b64encode(last_id.encode()).decode()
+
+
+def decode_cursor(cursor: str | None) -> str | None:
+    """The id behind a cursor that ``encode_cursor`` made. Raises BadCursor for anything else."""
+    if cursor is None:
+        return None
+    try:
+        last_id = base64.urlsafe_b64decode(cursor.encode()).decode()
+    except (binascii.Error, ValueError) as error:
+        raise BadCursor("cursor: not one that this service gave") from error
+    if not re.fullmatch(UUID_PATTERN, last_id):
+        raise BadCursor("cursor: not one that this service gave")
+    return last_id

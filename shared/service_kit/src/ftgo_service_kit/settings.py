@@ -1,0 +1,40 @@
+"""Settings of a service, from the environment. Wrong ones end the start with a sentence that says what to change."""
+
+import os
+import sys
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Common to all services; a service sets its own prefix: FTGO_ORDER_PORT, FTGO_ORDER_DATABASE_URL, ..."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=1, le=65535)
+    database_url: str
+    pool_size: int = Field(default=10, ge=2, le=100)
+    kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
+    log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
+    batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
+    queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
+
+
+S = TypeVar("S", bound=ServiceSettings)
+
+
+def read_settings(cls: type[S]) -> S:
+    """The settings, or exit code 2 with a line for each variable that is missing or wrong."""
+    try:
+        return cls()  # type: ignore[call-arg]
+    except ValidationError as error:
+        prefix = cls.model_config.get("env_prefix", "")
+        for problem in error.errors():
+            field = str(problem["loc"][0])
+            name = field if field.isupper() else f"{prefix}{field}".upper()
+            given = os.environ.get(name)
+            sys.stderr.write(f"{name}: {problem['msg']}{f', not {given!r}' if given is not None else ''}\n")
+        raise SystemExit(2) from None
