@@ -43,17 +43,26 @@ def _utc_now() -> datetime:
 
 
 class Orchestrator:
-    """The sagas of one service. ``definitions`` holds every version that an unfinished instance may have."""
+    """The sagas of one service. Every version that an unfinished instance may have must be registered."""
 
     def __init__(
         self,
         instances: Aggregates[SagaInstance],
-        definitions: Iterable[Saga[Any]],
+        definitions: Iterable[Saga[Any]] = (),
         now: Callable[[], datetime] = _utc_now,
     ) -> None:
         self.instances = instances
-        self._definitions = {(d.type, d.version): d for d in definitions}
+        self._definitions: dict[tuple[str, int], Saga[Any]] = {}
         self._now = now
+        for definition in definitions:
+            self.register(definition)
+
+    def register(self, definition: Saga[Any]) -> None:
+        """Add a definition. Raises ValueError if this version is there already."""
+        key = (definition.type, definition.version)
+        if key in self._definitions:
+            raise ValueError(f"saga {definition.type} version {definition.version} is registered already")
+        self._definitions[key] = definition
 
     def definition(self, instance: SagaInstance) -> Saga[Any]:
         try:

@@ -1,0 +1,231 @@
+"""Sagas: what a definition may be, and how an instance answers replies in every order, number and lateness."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.errors import Undecodable
+from ftgo_messaging.message import Kind
+from ftgo_messaging.replies import Failure, Success
+from ftgo_messaging.sagas.definition import InvalidSaga, Saga, SagaStep, StepKind
+from ftgo_messaging.sagas.instance import SagaState, saga_instances, saga_instances_table
+from ftgo_messaging.sagas.orchestrator import Orchestrator
+from ftgo_messaging.testing.memory import Memory
+from ftgo_messaging.testing.sagas import SagaConversation
+from ftgo_messaging.unit_of_work import UnitOfWork
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import MetaData
+
+REPLIES = Channel("trip.replies", Kind.REPLY)
+COMMANDS = Channel("trip.commands", Kind.COMMAND, key=lambda c: c.trip)
+INSTANCES = saga_instances(saga_instances_table(MetaData()))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class TripCommand(Command[Success], frozen=True, kw_only=True):
+    trip: str
+
+
+def command(name: str) -> type[TripCommand]:
+    cls: Any = msgspec.defstruct(name, [], bases=(TripCommand,), frozen=True, kw_only=True)
+    return COMMANDS.carries(f"trip.{name}", replies_to=(REPLIES,))(cls)  # type: ignore[no-any-return]
+
+
+BookHotel, CancelHotel, BookFlight, CancelFlight, Pay, Confirm = (
+    command(n) for n in ("BookHotel", "CancelHotel", "BookFlight", "CancelFlight", "Pay", "Confirm")
+)
+
+
+class Trip(msgspec.Struct, frozen=True, kw_only=True):
+    trip: str
+    reason: str = ""
+
+
+local_calls: list[str] = []
+
+
+async def undo(data: Trip, uow: UnitOfWork) -> None:
+    local_calls.append(f"undo {data.reason}")
+
+
+async def done(data: Trip, uow: UnitOfWork) -> None:
+    local_calls.append("done")
+
+
+def refused(data: Trip, failure: Failure) -> Trip:
+    return msgspec.structs.replace(data, reason=failure.reason)
+
+
+def definition(**changes: Any) -> Saga[Trip]:
+    steps = [
+        SagaStep[Trip](name="begin", local=done, undo=undo),
+        SagaStep[Trip](
+            name="hotel",
+            command=lambda d: BookHotel(trip=d.trip),
+            compensation=lambda d: CancelHotel(trip=d.trip),
+            on_failure=refused,
+        ),
+        SagaStep[Trip](
+            name="flight",
+            command=lambda d: BookFlight(trip=d.trip),
+            compensation=lambda d: CancelFlight(trip=d.trip),
+            on_failure=refused,
+        ),
+        SagaStep[Trip](name="pay", kind=StepKind.PIVOT, command=lambda d: Pay(trip=d.trip), on_failure=refused),
+        SagaStep[Trip](name="confirm", kind=StepKind.RETRIABLE, command=lambda d: Confirm(trip=d.trip)),
+        SagaStep[Trip](name="end", kind=StepKind.RETRIABLE, local=done),
+    ]
+    return Saga(**{"type": "trip", "version": 1, "data": Trip, "reply_channel": REPLIES, "steps": steps, **changes})
+
+
+async def begin(saga: Saga[Trip] | None = None) -> tuple[SagaConversation, Memory, Orchestrator, list[datetime]]:
+    saga = saga or definition()
+    clock = [NOW]
+    orchestrator = Orchestrator(INSTANCES, [saga], now=lambda: clock[0])
+    memory = Memory()
+    local_calls.clear()
+    saga_id = await memory.run(lambda uow: orchestrator.start(saga, Trip(trip="t"), uow))
+    return SagaConversation(orchestrator, memory, saga_id), memory, orchestrator, clock
+
+
+async def test_it_goes_forward_step_by_step() -> None:
+    saga, *_ = await begin()
+    for expected in (BookHotel, BookFlight, Pay, Confirm):
+        assert isinstance(saga.last_command(), expected)
+        assert saga.instance.state is SagaState.RUNNING
+        await saga.reply(Success())
+    assert saga.instance.state is SagaState.COMPLETED
+    assert saga.instance.awaited_command is None
+    assert local_calls == ["done", "done"]
+
+
+async def test_a_refused_pivot_undoes_everything_backwards() -> None:
+    saga, *_ = await begin()
+    await saga.reply(Success())
+    await saga.reply(Success())
+    await saga.reply(Failure(reason="POOR"))
+    for expected in (CancelFlight, CancelHotel):
+        assert isinstance(saga.last_command(), expected)
+        assert saga.instance.state is SagaState.COMPENSATING
+        await saga.reply(Success())
+    assert saga.instance.state is SagaState.COMPENSATED
+    assert local_calls == ["done", "undo POOR"]
+
+
+async def test_a_refused_first_step_undoes_only_what_was_before_it() -> None:
+    saga, *_ = await begin()
+    await saga.reply(Failure(reason="FULL"))
+    assert len(saga.asked) == 1
+    assert saga.instance.state is SagaState.COMPENSATED
+
+
+async def test_a_late_or_doubled_reply_changes_nothing() -> None:
+    saga, *_ = await begin()
+    hotel = saga.asked[0]
+    await saga.reply(Success())
+    before = saga.instance
+    await saga.reply(Success(), to=hotel)
+    await saga.reply(Failure(reason="LATE"), to=hotel)
+    after = saga.instance
+    assert (after.step, after.state, after.awaited_command) == (before.step, before.state, before.awaited_command)
+    assert [what for _, what, _ in after.history].count("dropped ftgo.messaging.Success") == 1
+    assert len(saga.asked) == 2
+
+
+async def test_a_reply_to_an_unknown_saga_is_a_dead_letter() -> None:
+    saga, memory, _, _ = await begin()
+    memory.aggregates.clear()
+    with pytest.raises(Undecodable, match="unknown saga"):
+        await saga.reply(Success())
+
+
+async def test_an_overdue_command_is_sent_again_with_its_own_id() -> None:
+    saga, memory, orchestrator, clock = await begin()
+    assert not await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
+    clock[0] += timedelta(seconds=31)
+    assert await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
+    assert [x.id for x in saga.asked] == [saga.asked[0].id] * 2
+    assert saga.instance.deadline > clock[0]
+
+
+@pytest.mark.parametrize("successes", [3, 2])
+async def test_what_cannot_be_refused_is_asked_again_with_a_new_id(successes: int) -> None:
+    """A refused retriable step (3 successes before), or a refused compensation (2 and a refused pivot)."""
+    saga, memory, orchestrator, clock = await begin()
+    for _ in range(successes):
+        await saga.reply(Success())
+    if successes == 2:
+        await saga.reply(Failure(reason="POOR"))
+    first = saga.asked[-1]
+    await saga.reply(Failure(reason="NOT_NOW"))
+    clock[0] += timedelta(hours=1)
+    assert await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
+    assert saga.asked[-1].id != first.id
+    assert saga.asked[-1].type == first.type
+    while not saga.instance.state.final:
+        await saga.reply(Success())
+    assert saga.instance.state is (SagaState.COMPLETED if successes == 3 else SagaState.COMPENSATED)
+
+
+async def test_a_running_instance_keeps_its_definition() -> None:
+    saga, memory, _, _ = await begin()
+    old = definition()
+    new = definition(version=2, steps=[*old.steps[:1], *old.steps[2:]])
+    later = SagaConversation(Orchestrator(INSTANCES, [old, new]), memory, saga.saga_id)
+    await later.reply(Success())
+    assert isinstance(later.last_command(), BookFlight)
+    gone = SagaConversation(Orchestrator(INSTANCES, [new]), memory, saga.saga_id)
+    with pytest.raises(LookupError, match="keep a definition"):
+        await gone.reply(Success())
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40))
+async def test_in_any_order_of_replies_it_ends_as_the_first_replies_say(choices: list[tuple[bool, int]]) -> None:
+    """Late, doubled and shuffled replies: the state is a function of the first reply to each awaited command."""
+    saga, *_ = await begin()
+    first: dict[str, bool] = {}
+    for ok, pick in choices:
+        asked = saga.asked
+        target = asked[pick % len(asked)]
+        awaited = saga.instance.awaited_command == target.id
+        if awaited:
+            retriable = target.type in {"trip.Confirm", "trip.CancelHotel", "trip.CancelFlight"}
+            ok = ok or retriable  # noqa: PLW2901 - those may not be refused
+            first[target.id] = ok
+        await saga.reply(Success() if ok else Failure(reason="NO"), to=target)
+    while not saga.instance.state.final:
+        first[saga.asked[-1].id] = True
+        await saga.reply(Success())
+    refused_once = not all(first.values())
+    assert saga.instance.state is (SagaState.COMPENSATED if refused_once else SagaState.COMPLETED)
+    types = [x.type.removeprefix("trip.") for x in saga.asked]
+    booked = [t for t, x in zip(types, saga.asked, strict=True) if t.startswith("Book") and first[x.id]]
+    undone = [t for t in types if t.startswith("Cancel")]
+    expected = [b.replace("Book", "Cancel") for b in reversed(booked)] if refused_once else []
+    assert undone == expected
+
+
+STEPS = definition().steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "sentence"),
+    [
+        ([], "needs steps"),
+        ([STEPS[1], STEPS[1]], "must differ"),
+        ([STEPS[3], STEPS[1]], "the order must be"),
+        ([STEPS[4], STEPS[3]], "the order must be"),
+        ([STEPS[3], replace(STEPS[3], name="again")], "only one pivot"),
+        ([SagaStep[Trip](name="nothing")], "either a command or a local"),
+        ([replace(STEPS[1], undo=undo)], "not both"),
+        ([replace(STEPS[1], kind=StepKind.PIVOT)], "never taken back"),
+    ],
+)
+def test_a_wrong_definition_is_refused_when_it_is_built(steps: list[SagaStep[Trip]], sentence: str) -> None:
+    with pytest.raises(InvalidSaga, match=sentence):
+        definition(steps=steps)
