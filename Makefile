@@ -19,7 +19,7 @@ help: ## list the verbs
 check: .venv/ready ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_local
+	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local
 
 test: .venv/ready ## the tests
 	$(BIN)/pytest

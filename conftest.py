@@ -3,34 +3,33 @@
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ftgo_local.kafka import Kafka
-from ftgo_local.postgres import Postgres, free_port
+from ftgo_local.platform import Platform
+from ftgo_local.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
-def scratch() -> Iterator[Path]:
-    """A folder that the unprivileged user of PostgreSQL can enter."""
+def platform() -> Iterator[Platform]:
+    """Below a folder that the unprivileged user of PostgreSQL can enter."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
     os.chmod(path, 0o755)  # noqa: S103 - nobody has to pass through
-    yield path
+    platform = Platform(path)
+    yield platform
+    platform.stop()
     shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-async def postgres(scratch: Path) -> AsyncIterator[Postgres]:
-    server = Postgres(scratch / "postgres", free_port())
-    await server.start()
-    yield server
-    server.stop()
+async def postgres(platform: Platform) -> Postgres:
+    await platform.start_postgres()
+    return platform.postgres
 
 
 @pytest.fixture(scope="session")
-async def kafka(scratch: Path) -> AsyncIterator[Kafka]:
-    server = Kafka(scratch / "kafka", free_port(), free_port())
-    await server.start()
-    yield server
-    server.stop()
+async def kafka(platform: Platform) -> Kafka:
+    await platform.start_kafka()
+    return platform.kafka

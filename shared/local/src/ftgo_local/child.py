@@ -20,7 +20,7 @@ def last_lines(log: Path, count: int = 15) -> list[str]:
 
 
 class Child:
-    """A process in a session of its own: Ctrl-C in the terminal reaches the supervisor, which stops its children in order.
+    """A process in a session of its own: Ctrl-C reaches only the supervisor, which stops its children in order.
 
     Its output is appended to ``log``. A log above 20 MB is set aside as ``*.log.1`` at the next start.
     """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class PlatformError(Exception):
-    """``cause`` and ``cure`` are one sentence each, for a reader who sees nothing else; ``log`` is the file to look in."""
+    """``cause`` and ``cure`` are a sentence each, for a reader who sees nothing else; ``log`` is where to look."""
 
     def __init__(self, cause: str, cure: str = "", log: Path | None = None) -> None:
         super().__init__(f"{cause} {cure}".strip())

@@ -97,7 +97,7 @@ class Postgres:
             await asyncio.sleep(0.2)
 
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]:
-        """A database and a role per service; each role can reach its own database only. May repeat. Returns the DSNs."""
+        """A database and a role per service; each reaches its own database only. May repeat. Returns the DSNs."""
         connection = await asyncpg.connect(self.dsn())
         try:
             # Whoever may connect to a database of this name reads its catalogue: nobody but owners and the superuser.
@@ -163,7 +163,9 @@ class Postgres:
             done = subprocess.run(command, stdout=log, stderr=log, check=False, cwd=home, **user)  # noqa: S603
         password_file.unlink()
         if done.returncode != 0:
-            raise PlatformError("initdb could not create the database cluster.", "`ftgo doctor` may know why.", self.log)
+            raise PlatformError(
+                "initdb could not create the database cluster.", "`ftgo doctor` may know why.", self.log
+            )
         complete.touch()
 
     def _spawn(self) -> None:

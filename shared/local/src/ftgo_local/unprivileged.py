@@ -49,7 +49,7 @@ def reachable_programs(install: Path, program: str) -> Path:
 
 
 def owned_directory(wanted: Path) -> Path:
-    """A folder that the unprivileged user owns and reaches: ``wanted``, or one in the temporary folder linked from there.
+    """A folder that the unprivileged user owns and reaches: ``wanted``, or a temporary one linked from there.
 
     Raises PlatformError when a link from an earlier start leads nowhere: the system has cleaned its temporary folder.
     """

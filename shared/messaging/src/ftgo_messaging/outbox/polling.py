@@ -140,9 +140,11 @@ class PollingPublisher:
                 if published < self._batch:
                     await self._wake_up.wait(self._interval)
         finally:
-            await asyncio.shield(self._release())
+            await asyncio.shield(self.release())
 
-    async def _release(self) -> None:
+    async def release(self) -> None:
+        """Give the lease back, if it is held and the database answers. Otherwise it ends by itself."""
+        self._epoch = None
         try:
             async with self._engine.connect() as connection:
                 await connection.execute(_RELEASE, {"name": self.name, "owner": self.owner})

@@ -1,0 +1,3 @@
+from ftgo_local.cli import app
+
+app()

@@ -1,0 +1,73 @@
+"""What may keep the platform from starting on this machine: each finding with one line of cause and one of cure."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from ftgo_local.ports import holder, is_free, variable
+
+NEEDED_MEMORY_MB = 1200
+NEEDED_DISK_MB = 1000
+NEEDED_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``cause`` and ``cure`` are empty when all is well; ``fact`` is what was measured."""
+
+    name: str
+    fact: str
+    cause: str = ""
+    cure: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.cause
+
+
+def examine(state_dir: Path, ports: Mapping[str, int], *, running: bool) -> list[Finding]:
+    """All findings. The ports of a running platform are its own and are not examined."""
+    findings = [python(sys.version_info[:2]), memory(psutil.virtual_memory().available), disk(state_dir)]
+    if running:
+        findings.append(Finding("ports", "in use by this platform, which is up"))
+    else:
+        findings += [port(name, number) for name, number in ports.items()]
+    return findings
+
+
+def python(version: tuple[int, int]) -> Finding:
+    fact = f"{version[0]}.{version[1]}"
+    if version >= NEEDED_PYTHON:
+        return Finding("python", fact)
+    needed = ".".join(map(str, NEEDED_PYTHON))
+    return Finding("python", fact, f"Python {fact} is too old.", f"Install Python {needed} or newer: make PYTHON=...")
+
+
+def memory(available_bytes: int) -> Finding:
+    available = available_bytes // 2**20
+    fact = f"{available} MB free"
+    if available >= NEEDED_MEMORY_MB:
+        return Finding("memory", fact)
+    cause = f"Only {available} MB of memory are free; the platform uses up to {NEEDED_MEMORY_MB} MB."
+    return Finding("memory", fact, cause, "Close other programs, or stop a second copy with `ftgo down --port-offset N`.")
+
+
+def disk(state_dir: Path) -> Finding:
+    existing = next(p for p in (state_dir, *state_dir.parents) if p.exists())
+    free = shutil.disk_usage(existing).free // 2**20
+    fact = f"{free} MB free in {existing}"
+    if free >= NEEDED_DISK_MB:
+        return Finding("disk", fact)
+    cause = f"Only {free} MB of disk are free in {existing}; {NEEDED_DISK_MB} MB are needed."
+    return Finding("disk", fact, cause, "Make room, or set FTGO_STATE_DIR to a folder on another disk.")
+
+
+def port(name: str, number: int) -> Finding:
+    if is_free(number):
+        return Finding(f"port {number}", f"free, for {name}")
+    cause = f"Port {number} ({name}) is used by {holder(number)}."
+    return Finding(f"port {number}", "taken", cause, f"Stop it, or set {variable(name)}, or add --port-offset 100.")

@@ -1,0 +1,119 @@
+"""Keeps one process as the user wants it: running or stopped, and running again after it died."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ftgo_local.errors import PlatformError
+from ftgo_local.progress import Progress
+from ftgo_local.state import Identity, StateDirectory, UnitState
+
+TICK_SECONDS = 0.1
+SHORT_LIFE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 10.0
+
+
+class Unit(Protocol):
+    """A process of the platform: PostgreSQL, Kafka or a service."""
+
+    name: str
+    log: Path
+
+    @property
+    def pid(self) -> int | None: ...
+
+    @property
+    def end(self) -> str: ...
+
+    async def start(self) -> None:
+        """Raises PlatformError when it does not start."""
+
+    def stop(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class Keeper:
+    """Starts a unit and keeps it. ``save`` puts ``state`` on disk after each change of it."""
+
+    def __init__(self, unit: Unit, directory: StateDirectory, progress: Progress, save: Callable[[], None]) -> None:
+        self.unit = unit
+        self.state = UnitState(log=str(unit.log))
+        self._directory = directory
+        self._progress = progress
+        self._save = save
+
+    async def start(self) -> None:
+        """Start the unit. Its pid is on disk as soon as there is one, to be found if we are killed meanwhile."""
+        starting = asyncio.create_task(self.unit.start())
+        try:
+            while not starting.done():
+                self.record("starting")
+                await asyncio.wait({starting}, timeout=TICK_SECONDS)
+        finally:
+            starting.cancel()
+        try:
+            await starting
+        except PlatformError:
+            self.record("failed")
+            raise
+        self.record("running")
+
+    async def keep(self) -> None:
+        """Follow the user's wishes and the unit's deaths until cancelled.
+
+        The first death is answered at once; after several deaths within seconds of the start the pauses grow.
+        """
+        started, early_deaths = time.monotonic(), 0
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            wanted = self._directory.wanted(self.unit.name)
+            if self.unit.pid:
+                if not wanted.run or wanted.generation != self.state.generation:
+                    self._say(f"{self.unit.name} (pid {self.unit.pid}) is stopped as asked.")
+                    await asyncio.to_thread(self.unit.stop)
+                    self.record("stopped")
+            elif not wanted.run:
+                self.record("stopped")
+            else:
+                if self.state.status != "stopped":
+                    early = time.monotonic() - started < SHORT_LIFE_SECONDS
+                    early_deaths = early_deaths + 1 if early else 0
+                    await self._pause_after_death(early_deaths)
+                started = time.monotonic()
+                self.state.generation = wanted.generation
+                await self._start_again()
+
+    def record(self, status: str) -> None:
+        """Put status and pid on disk, if they are new."""
+        pid = self.unit.pid
+        if (status, pid) == (self.state.status, self.state.pid):
+            return
+        if pid != self.state.pid:
+            self.state.pid, self.state.created = pid, Identity.of(pid).created if pid else 0.0
+        self.state.status = status
+        self._save()
+
+    async def _pause_after_death(self, early_deaths: int) -> None:
+        pause = min(0.25 * 2**early_deaths, LONGEST_PAUSE_SECONDS) if early_deaths > 1 else 0.0
+        when = f"in {pause:.1f} s" if pause else "at once"
+        self._say(f"{self.unit.name} (pid {self.state.pid or '-'}) {self.unit.end}: it is started again {when}.")
+        self.state.restarts += 1
+        self.record("failed")
+        await asyncio.sleep(pause)
+
+    async def _start_again(self) -> None:
+        try:
+            await self.start()
+        except PlatformError as error:
+            self._say(f"{self.unit.name} did not start: {error}")
+        else:
+            self._say(f"{self.unit.name} runs with pid {self.unit.pid}.")
+
+    def _say(self, text: str) -> None:
+        """To the terminal and to the unit's own log, where the reader of that log looks for the reason of a gap."""
+        self._progress.note(text)
+        with self.unit.log.open("a") as log:
+            log.write(f"ftgo: {text}\n")

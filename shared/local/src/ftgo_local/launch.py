@@ -1,0 +1,119 @@
+"""Running the supervisor: in this terminal, or in a session of its own that outlives the terminal."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from ftgo_local.console import plain
+from ftgo_local.errors import NotRunningError, PlatformError
+from ftgo_local.orphans import end_orphans
+from ftgo_local.progress import Listener, Progress, journal, read_journal
+from ftgo_local.services import ServiceSpec, ftgo_services
+from ftgo_local.state import StateDirectory
+from ftgo_local.supervisor import Supervisor
+
+DOWN_SECONDS = 60.0
+
+
+def supervise(
+    directory: StateDirectory,
+    ports: dict[str, int],
+    *listeners: Listener,
+    specs: Sequence[ServiceSpec] | None = None,
+    topics: Sequence[str] | None = None,
+    with_seed: bool = True,
+) -> None:
+    """Be the supervisor of this directory until SIGINT or SIGTERM. Raises PlatformError.
+
+    What happens is told to the listeners, to the journal and to ``logs/ftgo.log``.
+    """
+    if topics is None:
+        topics = _declared_topics()
+    with directory.lock(), ExitStack() as files:
+        log = files.enter_context((directory.logs / "ftgo.log").open("a"))
+        progress = Progress(*listeners, journal(directory.journal), plain(log))
+        services = ftgo_services() if specs is None else specs
+        supervisor = Supervisor(directory, ports, services, progress, topics=topics, with_seed=with_seed)
+        asyncio.run(supervisor.run())
+
+
+def supervise_in_background(directory: StateDirectory, offset: int, listener: Listener) -> None:
+    """Start a supervisor in a session of its own, relay what it tells, and return when all is up.
+
+    Raises PlatformError when a supervisor runs already, or when the new one gives up, which is told by then.
+    """
+    with directory.lock():
+        directory.journal.unlink(missing_ok=True)
+    log = directory.logs / "supervisor.err"
+    with log.open("wb") as err:
+        command = [sys.executable, "-m", "ftgo_local", "up", "--quiet", "--port-offset", str(offset)]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)  # noqa: S603
+    position = 0
+    while True:
+        ended = process.poll() is not None
+        events, position = read_journal(directory.journal, position)
+        for event in events:
+            listener(event)
+            if event.kind == "ready":
+                return
+        if ended:
+            told = any(event.kind == "failed" for event in read_journal(directory.journal, 0)[0])
+            raise PlatformError("ftgo did not come up.", "", None if told else log)
+        time.sleep(0.1)
+
+
+def down(directory: StateDirectory, progress: Progress) -> bool:
+    """Stop what runs, wherever it was started, and wait for its end. False when nothing ran.
+
+    Raises PlatformError when the supervisor does not end in a minute.
+    """
+    state = directory.read()
+    if state is None or not directory.path.exists():
+        return False
+    if directory.is_locked() and (supervisor := state.supervisor.process()):
+        supervisor.terminate()
+        deadline = time.monotonic() + DOWN_SECONDS
+        while directory.is_locked():
+            if time.monotonic() > deadline:
+                raise PlatformError(
+                    f"ftgo up (pid {supervisor.pid}) did not end within {DOWN_SECONDS:.0f} s.",
+                    f"`kill -9 {supervisor.pid}`, then `ftgo down` again ends what it leaves behind.",
+                )
+            time.sleep(0.1)
+        return True
+    with directory.lock():
+        return end_orphans(directory, progress)
+
+
+def change(directory: StateDirectory, name: str, *, run: bool, again: bool = False, timeout: float = 90.0) -> str:
+    """Ask the running supervisor to stop, start or restart a unit, wait until it has, and say so in a sentence.
+
+    Raises NotRunningError without a supervisor, PlatformError when the unit does not follow in time.
+    """
+    state = directory.read()
+    if state is None or not directory.is_locked():
+        raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
+    if name not in state.units:
+        raise PlatformError(f"{name} has not been started yet.", "Wait until `ftgo up` is through.")
+    wanted = directory.want(name, run=run, again=again)
+    deadline = time.monotonic() + timeout
+    while directory.is_locked():
+        state = directory.read()
+        unit = state.units[name] if state else None
+        if unit and not run and unit.status == "stopped":
+            return f"{name} is stopped, and stays so until `ftgo start {name}`."
+        if unit and run and unit.status == "running" and unit.generation == wanted.generation:
+            return f"{name} runs with pid {unit.pid}."
+        if time.monotonic() > deadline:
+            raise PlatformError(f"{name} did not follow within {timeout:.0f} s.", f"See `ftgo logs {name}`.")
+        time.sleep(0.05)
+    raise NotRunningError("ftgo has ended meanwhile.", "`ftgo logs ftgo` tells why.")
+
+
+def _declared_topics() -> list[str]:
+    from ftgo_contracts.channels import ALL_CHANNELS
+
+    return [channel.name for channel in ALL_CHANNELS]

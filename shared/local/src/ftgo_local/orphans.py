@@ -1,0 +1,40 @@
+"""Processes that a killed supervisor has left behind: found by the pid and start time on disk, and ended."""
+
+import signal
+
+import psutil
+
+from ftgo_local.progress import Progress
+from ftgo_local.state import StateDirectory
+
+PATIENCE_SECONDS = 20.0
+
+
+def end_orphans(directory: StateDirectory, progress: Progress) -> None:
+    """End what an earlier supervisor of this directory started and did not stop, services first, and say so.
+
+    The caller holds the directory's lock: that supervisor is gone. A pid that belongs to a stranger by now has another
+    start time and is left alone.
+    """
+    state = directory.read()
+    if state is None:
+        return
+    infrastructure = ("kafka", "postgres")
+    services = [name for name in state.units if name not in infrastructure]
+    for names in (services, ["kafka"], ["postgres"]):
+        orphans: dict[str, psutil.Process] = {}
+        for name in names:
+            identity = state.units[name].identity if name in state.units else None
+            if identity and (process := identity.process()):
+                orphans[name] = process
+        for name, process in orphans.items():
+            progress.note(f"{name} (pid {process.pid}) was left behind by a killed ftgo up: it is stopped.")
+            # PostgreSQL's word for "now, and orderly" is SIGINT; on SIGTERM it would wait for its clients to leave.
+            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+        _, alive = psutil.wait_procs(orphans.values(), PATIENCE_SECONDS)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, PATIENCE_SECONDS)
+    for unit in state.units.values():
+        unit.pid = None
+    directory.write(state)

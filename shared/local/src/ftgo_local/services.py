@@ -1,0 +1,120 @@
+"""The four services as processes: which modules they are, what environment they get, when they are ready."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from ftgo_local.child import Child
+from ftgo_local.errors import PlatformError
+
+SERVICES = ("consumer", "kitchen", "accounting", "order")
+
+
+@dataclass(frozen=True)
+class ServiceSpec:
+    """How one service is migrated and started. Both commands run with the environment of ``service_environment``."""
+
+    name: str
+    migrate: Sequence[str]
+    run: Sequence[str]
+
+
+def ftgo_services() -> list[ServiceSpec]:
+    """The services of this repository, each in one process: HTTP, consumers and relay."""
+    return [
+        ServiceSpec(
+            name,
+            migrate=(sys.executable, "-m", f"ftgo_{name}.entrypoints.migrate"),
+            run=(sys.executable, "-m", f"ftgo_{name}.entrypoints.service"),
+        )
+        for name in SERVICES
+    ]
+
+
+def service_environment(name: str, port: int, dsn: str, bootstrap: str) -> dict[str, str]:
+    """Our own environment with what tells this service where it listens, where its database is and where Kafka is."""
+    prefix = f"FTGO_{name.upper()}"
+    return {
+        "FTGO_LOG_FORMAT": "json",
+        **os.environ,
+        f"{prefix}_PORT": str(port),
+        f"{prefix}_DATABASE_URL": dsn,
+        "FTGO_KAFKA_BOOTSTRAP": bootstrap,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class Service:
+    """One service process. ``start`` returns at once; ``wait_until_ready`` tells when it takes requests."""
+
+    def __init__(self, spec: ServiceSpec, port: int, environment: Mapping[str, str], log: Path, cwd: Path) -> None:
+        self.name = spec.name
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = log
+        self._spec = spec
+        self._environment = environment
+        self._cwd = cwd
+        self._child = Child(log)
+
+    @property
+    def pid(self) -> int | None:
+        return self._child.pid
+
+    @property
+    def end(self) -> str:
+        return self._child.end
+
+    async def start(self) -> None:
+        self._child.spawn(self._spec.run, cwd=self._cwd, env=self._environment)
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after 15 s. Returns when it is gone."""
+        self._child.stop()
+
+    def kill(self) -> None:
+        self._child.kill()
+
+    async def migrate(self) -> None:
+        """Bring its database to the newest schema. May repeat. Raises PlatformError with the migration's own log."""
+        log = self.log.with_name(f"migrate-{self.name}.log")
+        with log.open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                *self._spec.migrate, stdout=file, stderr=file, env=self._environment, cwd=self._cwd
+            )
+            try:
+                code = await process.wait()
+            except asyncio.CancelledError:
+                process.kill()
+                await process.wait()
+                raise
+        if code != 0:
+            raise PlatformError(
+                f"The migration of {self.name} ended with exit code {code}.",
+                "If an earlier version left its schema here, `ftgo reset` begins anew.",
+                log,
+            )
+
+    async def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Until /readyz answers 200. Raises PlatformError when the process ends before, or the time is over."""
+        try:
+            async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=5, trust_env=False) as client:
+                while not await is_ready(client, self.url):
+                    if self.pid is None:
+                        raise PlatformError(f"The service {self.name} {self.end}.", "", self.log)
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise PlatformError(
+                f"The service {self.name} was not ready within {timeout:.0f} s.", "", self.log
+            ) from None
+
+
+async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
+    try:
+        return (await client.get(f"{url}/readyz")).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,191 @@
+"""The state directory: who owns it, what runs, what the user wants to run.
+
+    lock              held (flock) by the supervisor as long as it lives
+    state.json        what runs: written by the supervisor, read by the other commands
+    wanted.json       what should run: written by the commands stop, start and restart, followed by the supervisor
+    journal.jsonl     the progress of the last start, for the terminal that asked for it
+    logs/  postgres/  kafka/  seed.json
+
+Nothing but files and signals: a command can be killed, and the supervisor can, and the next command finds its way.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+
+from ftgo_local.errors import AlreadyRunningError, PlatformError
+
+
+def state_directory(offset: int = 0, environment: Mapping[str, str] = os.environ) -> Path:
+    """FTGO_STATE_DIR; else ``.ftgo`` of the checkout around the current folder, ``.ftgo/offset-N`` for another copy."""
+    if given := environment.get("FTGO_STATE_DIR"):
+        return Path(given).absolute()
+    here = Path.cwd()
+    root = next((p for p in (here, *here.parents) if (p / "requirements.lock").exists()), here)
+    return root / ".ftgo" / f"offset-{offset}" if offset else root / ".ftgo"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process beyond doubt: a pid is used again by a stranger one day, its start time is not."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The living process, or None. A zombie is not alive."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.created) < 0.5
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+@dataclass
+class UnitState:
+    """One process of the platform as the supervisor sees it."""
+
+    status: str = "starting"  # starting, running, failed (and about to be started again) or stopped (as asked)
+    pid: int | None = None
+    created: float = 0.0
+    restarts: int = 0
+    generation: int = 0  # the restart request that this process has answered
+    log: str = ""
+
+    @property
+    def identity(self) -> Identity | None:
+        return Identity(self.pid, self.created) if self.pid else None
+
+
+@dataclass
+class PlatformState:
+    supervisor: Identity
+    phase: str = "starting"  # starting, ready, stopping
+    ports: dict[str, int] = field(default_factory=dict)
+    units: dict[str, UnitState] = field(default_factory=dict)
+
+
+@dataclass
+class Wanted:
+    """What the user asked for: whether it runs, and how often a restart was asked for."""
+
+    run: bool = True
+    generation: int = 0
+
+
+class StateDirectory:
+    """Files of one copy of the platform. Every file is replaced in one step, so that a reader never sees half of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.logs = path / "logs"
+        self.journal = path / "journal.jsonl"
+        self.seed = path / "seed.json"
+        self._wanted: tuple[tuple[int, int], dict[str, Wanted]] = ((0, 0), {})
+
+    def create(self) -> None:
+        """Make the folder. Raises PlatformError when that cannot be done."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                self.path.chmod(0o755)  # PostgreSQL's user passes through; secrets have modes of their own
+        except OSError as error:
+            raise PlatformError(
+                f"{self.path} cannot be written: {error.strerror}.", "Set FTGO_STATE_DIR to a folder of yours."
+            ) from None
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Own this directory. Raises AlreadyRunningError at once when another process does."""
+        self.create()
+        with (self.path / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                state = self.read()
+                pid = state.supervisor.pid if state else "?"
+                raise AlreadyRunningError(
+                    f"ftgo is already up (pid {pid}, state in {self.path}).",
+                    "See `ftgo status`; `ftgo down` stops it; --port-offset 100 runs a second copy beside it.",
+                ) from None
+            yield
+
+    def is_locked(self) -> bool:
+        try:
+            with (self.path / "lock").open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def read(self) -> PlatformState | None:
+        """What the last supervisor wrote, alive or not; None when there is nothing, or a file that is none of ours."""
+        try:
+            raw = json.loads((self.path / "state.json").read_text())
+            units = {name: UnitState(**unit) for name, unit in raw["units"].items()}
+            return PlatformState(Identity(**raw["supervisor"]), raw["phase"], raw["ports"], units)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, state: PlatformState) -> None:
+        self._replace("state.json", asdict(state))
+
+    def wanted(self, name: str) -> Wanted:
+        """What the user wants of that unit: to run, if nothing else was said. Cheap: reads the file when it changed."""
+        try:
+            file = (self.path / "wanted.json").stat()
+            version = (file.st_mtime_ns, file.st_ino)
+            if version != self._wanted[0]:
+                raw = json.loads((self.path / "wanted.json").read_text())
+                self._wanted = (version, {unit: Wanted(**wanted) for unit, wanted in raw.items()})
+        except FileNotFoundError:
+            self._wanted = ((0, 0), {})
+        return self._wanted[1].get(name, Wanted())
+
+    def want(self, name: str, *, run: bool, again: bool = False) -> Wanted:
+        """Ask the supervisor to run that unit or not; ``again`` asks for a restart. Returns what is wanted now."""
+        with (self.path / "wanted.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            path = self.path / "wanted.json"
+            raw = json.loads(path.read_text()) if path.exists() else {}
+            old = Wanted(**raw.get(name, {}))
+            new = Wanted(run, old.generation + again)
+            self._replace("wanted.json", raw | {name: asdict(new)})
+        return new
+
+    def want_everything(self) -> None:
+        (self.path / "wanted.json").unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Delete all of this copy's files, but not the directories of other copies below it."""
+        if not self.path.exists():
+            return
+        for entry in self.path.iterdir():
+            if entry.name.startswith("offset-"):
+                continue
+            if entry.is_symlink():  # PostgreSQL's data, placed elsewhere
+                shutil.rmtree(entry.resolve(), ignore_errors=True)
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def _replace(self, name: str, content: object) -> None:
+        new = self.path / f"{name}.new"
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(content, indent=1))
+        new.replace(self.path / name)

@@ -1,0 +1,49 @@
+"""What runs now: the supervisor's notes, checked against the process table and each service's /readyz."""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from ftgo_local.platform import Platform
+from ftgo_local.services import is_ready
+from ftgo_local.state import PlatformState, StateDirectory
+
+
+def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
+    """The document of ``ftgo status --json``; None when no supervisor runs.
+
+    It holds the passwords of the service roles, in their DSNs: for the machine's owner, not for logs.
+    """
+    state = directory.read()
+    if state is None or not directory.is_locked() or state.supervisor.process() is None:
+        return None
+    platform = Platform(directory.path, ports=state.ports)
+    names = [name for name in state.units if name not in ("kafka", "postgres")]
+    urls = {name: f"http://127.0.0.1:{state.ports[name]}" for name in names}
+    ready = asyncio.run(_ready(urls))
+    return {
+        "phase": state.phase,
+        "supervisor": {"pid": state.supervisor.pid},
+        "services": {name: {"url": urls[name], **_unit(state, name), "ready": ready[name]} for name in names},
+        "postgres": {
+            **_unit(state, "postgres"),
+            "dsns": {name: platform.postgres.service_dsn(name) for name in names},
+        },
+        "kafka": {**_unit(state, "kafka"), "bootstrap": platform.kafka.bootstrap},
+    }
+
+
+def _unit(state: PlatformState, name: str) -> dict[str, Any]:
+    unit = state.units.get(name)
+    if unit is None:
+        return {"pid": None, "log": "", "status": "not started", "restarts": 0}
+    alive = unit.identity is not None and unit.identity.process() is not None
+    status = unit.status if alive or unit.status == "stopped" else "starting again"
+    return {"pid": unit.pid if alive else None, "log": unit.log, "status": status, "restarts": unit.restarts}
+
+
+async def _ready(urls: dict[str, str]) -> dict[str, bool]:
+    async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+        answers = await asyncio.gather(*(is_ready(client, url) for url in urls.values()))
+    return dict(zip(urls, answers, strict=True))

@@ -1,0 +1,200 @@
+"""`ftgo up`: starts everything, keeps it running until told to stop, and stops it in order.
+
+Children have sessions of their own and outlive a supervisor that is killed with SIGKILL; the next `ftgo up` or
+`ftgo down` ends them, by pid and start time.
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any
+
+from ftgo_local.keeper import Keeper, Unit
+from ftgo_local.orphans import end_orphans
+from ftgo_local.platform import Platform
+from ftgo_local.ports import taken_port
+from ftgo_local.progress import Event, Progress, failure
+from ftgo_local.seed import Urls, seed
+from ftgo_local.services import Service, ServiceSpec, service_environment
+from ftgo_local.state import Identity, PlatformState, StateDirectory
+
+
+class Supervisor:
+    """One run of the platform, from its first process to the stop of its last."""
+
+    def __init__(
+        self,
+        directory: StateDirectory,
+        ports: dict[str, int],
+        specs: Sequence[ServiceSpec],
+        progress: Progress,
+        *,
+        topics: Sequence[str] = (),
+        with_seed: bool = True,
+    ) -> None:
+        self._directory = directory
+        self._ports = ports
+        self._specs = specs
+        self._progress = progress
+        self._topics = topics
+        self._with_seed = with_seed
+        self._platform = Platform(directory.path, ports=ports)
+        self._keepers: list[Keeper] = []
+        self._keeping: list[asyncio.Task[None]] = []
+        self._stop_wanted = asyncio.Event()
+        self._state = PlatformState(Identity.of(os.getpid()), ports=ports)
+
+    async def run(self) -> None:
+        """Start, supervise until SIGINT or SIGTERM, stop in order. A second signal kills what is still running.
+
+        The caller holds the lock of the directory. Raises PlatformError, which the listeners have heard of, when
+        something does not start; all that ran is stopped by then.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._ask_to_stop)
+        await asyncio.to_thread(end_orphans, self._directory, self._progress)
+        if error := taken_port(self._ports):
+            self._progress.tell(failure("Ports", error))
+            raise error
+        self._directory.want_everything()
+        self._save()
+        try:
+            if await self._start_unless_stopped():
+                await self._stop_wanted.wait()
+        finally:
+            await self._stop()
+
+    def _ask_to_stop(self) -> None:
+        if self._stop_wanted.is_set():
+            for keeper in self._keepers:
+                keeper.unit.kill()
+        self._stop_wanted.set()
+
+    async def _start_unless_stopped(self) -> bool:
+        """False when the user wanted the stop before all was up."""
+        start = asyncio.create_task(self._start())
+        stop = asyncio.create_task(self._stop_wanted.wait())
+        try:
+            await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not start.done():
+                return False
+            start.result()
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        else:
+            return True
+        finally:
+            start.cancel()
+            stop.cancel()
+            await asyncio.wait({start, stop})
+
+    async def _start(self) -> None:
+        started = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            migrated = tasks.create_task(self._start_postgres())
+            tasks.create_task(self._start_kafka())
+        services = migrated.result()
+        await _all(self._start_service(service) for service in services)
+        details: dict[str, Any] = {"urls": {service.name: service.url for service in services}}
+        if self._with_seed:
+            with self._progress.step("Seed") as step:
+                details["seed"] = await seed(Urls.local(self._ports), self._directory.seed)
+                step.text = "3 consumers, 2 restaurants"
+        self._state.phase = "ready"
+        self._save()
+        self._progress.tell(Event("ready", seconds=time.monotonic() - started, details=details))
+
+    async def _start_postgres(self) -> list[Service]:
+        """PostgreSQL, the databases and their schemas, while Kafka is starting."""
+        postgres = self._platform.postgres
+        with self._progress.step("PostgreSQL") as step:
+            await self._launch(postgres)
+            step.text = f"127.0.0.1:{postgres.port}"
+        if postgres.directory.is_symlink():
+            self._progress.note(f"PostgreSQL's user cannot enter {postgres.directory.parent}: its data are in {postgres.directory.resolve()}.")
+        with self._progress.step("Databases") as step:
+            dsns = await self._platform.create_databases([spec.name for spec in self._specs])
+            step.text = "one per service, each with a role of its own"
+        services = [self._service(spec, dsns[spec.name]) for spec in self._specs]
+        with self._progress.step("Migrations") as step:
+            await _all(service.migrate() for service in services)
+            step.text = "schemas are current"
+        return services
+
+    async def _start_kafka(self) -> None:
+        kafka = self._platform.kafka
+        with self._progress.step("Kafka jars") as step:
+            await kafka.prepare()
+            step.text = "verified"
+        with self._progress.step("Kafka") as step:
+            await self._launch(kafka)
+            step.text = kafka.bootstrap
+        if self._topics:
+            from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+
+            with self._progress.step("Topics") as step:
+                await ensure_topics(kafka.bootstrap, self._topics, PARTITIONS, 1)
+                step.text = f"{len(self._topics)} with {PARTITIONS} partitions each"
+
+    def _service(self, spec: ServiceSpec, dsn: str) -> Service:
+        port = self._ports[spec.name]
+        environment = service_environment(spec.name, port, dsn, self._platform.kafka.bootstrap)
+        return Service(spec, port, environment, self._directory.logs / f"{spec.name}.log", cwd=self._directory.path)
+
+    async def _start_service(self, service: Service) -> None:
+        with self._progress.step(service.name.capitalize()) as step:
+            keeper = await self._launch(service, keep=False)
+            await service.wait_until_ready()
+            self._keep(keeper)
+            step.text = service.url
+
+    async def _launch(self, unit: Unit, *, keep: bool = True) -> Keeper:
+        keeper = Keeper(unit, self._directory, self._progress, self._save)
+        self._keepers.append(keeper)
+        self._state.units[unit.name] = keeper.state
+        await keeper.start()
+        if keep:
+            self._keep(keeper)
+        return keeper
+
+    def _keep(self, keeper: Keeper) -> None:
+        self._keeping.append(asyncio.create_task(keeper.keep()))
+
+    async def _stop(self) -> None:
+        """Services first, so that they finish what they do with Kafka and PostgreSQL there; then these."""
+        self._state.phase = "stopping"
+        self._save()
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        infrastructure = [self._platform.kafka, self._platform.postgres]
+        services = [keeper for keeper in self._keepers if keeper.unit not in infrastructure]
+        order = [("Stop services", services)]
+        order += [(f"Stop {u.name}", [k for k in self._keepers if k.unit is u]) for u in infrastructure]
+        for name, keepers in order:
+            if any(keeper.unit.pid for keeper in keepers):
+                with self._progress.step(name):
+                    await asyncio.gather(*(asyncio.to_thread(keeper.unit.stop) for keeper in keepers))
+            for keeper in keepers:
+                keeper.record("stopped")
+        self._progress.tell(Event("stopped"))
+
+    def _save(self) -> None:
+        self._directory.write(self._state)
+
+
+async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All at the same time; when one fails, the others are cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for coroutine in work:
+            tasks.create_task(coroutine)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that a user wants to read, out of groups within groups."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
