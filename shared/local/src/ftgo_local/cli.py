@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,12 +18,12 @@ from rich.table import Table
 
 from ftgo_local import doctor as diagnosis
 from ftgo_local.child import last_lines
-from ftgo_local.console import failure_lines, for_stdout
+from ftgo_local.console import failure_lines, for_stdout, plain
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
 from ftgo_local.launch import change, down, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
 from ftgo_local.progress import Progress, failure
-from ftgo_local.services import is_ready_now
+from ftgo_local.services import SERVICES
 from ftgo_local.state import StateDirectory, state_directory
 from ftgo_local.status import snapshot
 
@@ -33,53 +34,163 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+UNITS = (*SERVICES, "kafka", "postgres")
+Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
+Log = StrEnum("Log", {name: name for name in (*UNITS, "ftgo")})  # type: ignore[misc]
+
 Offset = Annotated[
     int,
     typer.Option("--port-offset", envvar="FTGO_PORT_OFFSET", min=0, max=40000, help="Another copy: ports moved by N."),
 ]
 
 
-class Unit(StrEnum):
-    order = "order"
-    consumer = "consumer"
-    kitchen = "kitchen"
-    accounting = "accounting"
-    kafka = "kafka"
-    postgres = "postgres"
-
-
-class Log(StrEnum):
-    order = "order"
-    consumer = "consumer"
-    kitchen = "kitchen"
-    accounting = "accounting"
-    kafka = "kafka"
-    postgres = "postgres"
-    ftgo = "ftgo"
-
-
 @contextmanager
-def _errors(*, told: bool = False) -> Iterator[None]:
+def _sentences() -> Iterator[None]:
     """Errors of the platform as sentences and exit codes; never a stack trace."""
     try:
         yield
     except PlatformError as error:
-        of_two = isinstance(error, AlreadyRunningError | NotRunningError)
-        if not told or of_two or error.log:
+        if not error.told:
             print("\n".join(failure_lines(failure("", error))), file=sys.stderr)
-        raise typer.Exit(3 if of_two else 1) from None
+        raise typer.Exit(3 if isinstance(error, AlreadyRunningError | NotRunningError) else 1) from None
+
+
+def _directory(offset: int) -> StateDirectory:
+    return StateDirectory(state_directory(offset))
 
 
 @app.command()
 def up(
     offset: Offset = 0,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is up, and leave it running.")] = False,
-    quiet: Annotated[bool, typer.Option(hidden=True)] = False,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is up; leave it running.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
 ) -> None:
     """Start everything and wait until it is ready. Ctrl-C stops it in order."""
-    directory = StateDirectory(state_directory(offset))
-    with _errors(told=True):
+    with _sentences():
         if detach:
-            supervise_in_background(directory, offset, for_stdout(offset, detached=True))
+            supervise_in_background(_directory(offset), offset, for_stdout(offset, detached=True))
         else:
-            supervise(directory, chosen_ports(offset), *([] if quiet else [for_stdout(offset)]))
+            supervise(_directory(offset), chosen_ports(offset), *([] if quiet else [for_stdout(offset)]))
+
+
+@app.command(name="down")
+def down_command(offset: Offset = 0) -> None:
+    """Stop everything, wherever it was started. The data stay."""
+    with _sentences():
+        ran = down(_directory(offset), Progress(plain(sys.stdout)))
+    print("Everything is stopped. The data stay for the next start." if ran else "Nothing is running.")
+
+
+@app.command()
+def reset(
+    offset: Offset = 0,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop everything and delete its data."""
+    directory = _directory(offset)
+    if not yes and sys.stdin.isatty():
+        typer.confirm(f"Delete all orders, consumers, restaurants and messages in {directory.path}?", abort=True)
+    with _sentences():
+        down(directory, Progress(plain(sys.stdout)))
+        with directory.lock():
+            directory.delete()
+    print(f"{directory.path} is empty. The next start begins anew.")
+
+
+@app.command()
+def status(
+    offset: Offset = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs. Holds passwords.")] = False,
+) -> None:
+    """Show what runs. Exit code 3 when nothing does."""
+    with _sentences():
+        found = snapshot(_directory(offset))
+        if found is None:
+            raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "status", "pid", "started again", "address"):
+        table.add_column(heading, no_wrap=True)
+    for name, service in found["services"].items():
+        text = "ready" if service["ready"] else "not ready" if service["status"] == "running" else service["status"]
+        table.add_row(name, text, str(service["pid"] or "-"), str(service["restarts"]), service["url"])
+    for name in ("kafka", "postgres"):
+        unit = found[name]
+        address = unit["bootstrap"] if name == "kafka" else "passwords and ports: ftgo status --json"
+        table.add_row(name, unit["status"], str(unit["pid"] or "-"), str(unit["restarts"]), address)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command()
+def stop(service: Unit, offset: Offset = 0) -> None:
+    """Stop one process; it stays stopped until it is started, or everything is."""
+    with _sentences():
+        print(change(_directory(offset), service.value, run=False))
+
+
+@app.command()
+def start(service: Unit, offset: Offset = 0) -> None:
+    """Start one process that was stopped, and wait until it is ready."""
+    with _sentences():
+        print(change(_directory(offset), service.value, run=True))
+
+
+@app.command()
+def restart(service: Unit, offset: Offset = 0) -> None:
+    """Stop one process, start it again, and wait until it is ready."""
+    with _sentences():
+        print(change(_directory(offset), service.value, run=True, again=True))
+
+
+@app.command()
+def logs(
+    service: Log,
+    offset: Offset = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines of the past.")] = 50,
+) -> None:
+    """Show the log of one process; `ftgo` is the supervisor's own."""
+    path = _directory(offset).logs / f"{service.value}.log"
+    with _sentences():
+        if not path.exists():
+            raise NotRunningError(f"There is no log of {service.value} yet.", "`ftgo up` starts everything.")
+    end = path.stat().st_size
+    for line in last_lines(path, lines):
+        print(line)
+    while follow:
+        try:
+            end = _print_from(path, end)
+            time.sleep(0.2)
+        except KeyboardInterrupt:
+            return
+
+
+def _print_from(path: Path, position: int) -> int:
+    """Print what was appended; from the beginning when the file was set aside and begun anew. Returns the new end."""
+    if path.stat().st_size < position:
+        position = 0
+    with path.open("rb") as file:
+        file.seek(position)
+        sys.stdout.write(file.read().decode(errors="replace"))
+        sys.stdout.flush()
+        return file.tell()
+
+
+@app.command()
+def doctor(offset: Offset = 0) -> None:
+    """Examine this machine: Python, memory, disk, ports. Exit code 1 when something stands in the way."""
+    with _sentences():
+        directory, ports = _directory(offset), chosen_ports(offset)
+    findings = diagnosis.examine(directory.path, ports, running=directory.is_locked())
+    for finding in findings:
+        if finding.ok:
+            print(f"ok    {finding.name}: {finding.fact}")
+        else:
+            print(f"FAIL  {finding.name}: {finding.cause}\n      What to do: {finding.cure}")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)

@@ -8,7 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from rich.console import Console
 from rich.markup import escape
@@ -46,7 +46,12 @@ def farewell(event: Event, offset: int) -> list[str]:
     if seed and "order" in urls:
         lines += ["", "Order food:", f"  {order_example(urls['order'], seed)}"]
     copy = f" --port-offset {offset}" if offset else ""
-    lines += ["", "Then:", f"  {command()} status{copy}      what runs", "  make demo        crashes, and nothing is lost"]
+    lines += [
+        "",
+        "Then:",
+        f"  {command()} status{copy}      what runs",
+        "  make demo        crashes, and nothing is lost",
+    ]
     return lines
 
 
@@ -86,9 +91,10 @@ def plain(out: IO[str], offset: int = 0) -> Listener:
 class Terminal:
     """A listener for a terminal: running steps spin, done ones stay as a line with their time."""
 
-    def __init__(self, console: Console, offset: int = 0) -> None:
+    def __init__(self, console: Console, offset: int = 0, *, detached: bool = False) -> None:
         self._console = console
         self._offset = offset
+        self._detached = detached
         columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
         self._bars = Bars(*columns, console=console, transient=True)
         self._tasks: dict[str, TaskID] = {}
@@ -108,13 +114,11 @@ class Terminal:
             case "ready":
                 self._bars.stop()
                 self._print("\n" + escape("\n".join(farewell(event, self._offset))))
-                self._print("\n[dim]Ctrl-C stops everything.[/]")
+                stop = f"`{command()} down` stops everything." if self._detached else "Ctrl-C stops everything."
+                self._print(f"\n[dim]{stop}[/]")
             case "stopped":
                 self._bars.stop()
                 self._print("Everything is stopped. The data stay for the next start.")
-
-    def close(self) -> None:
-        self._bars.stop()
 
     def _finish(self, step: str, mark: str, event: Event) -> None:
         if (task := self._tasks.pop(step, None)) is not None:
@@ -123,10 +127,10 @@ class Terminal:
             self._bars.stop()
         self._print(f"{mark} {step:<16} {event.seconds:5.1f} s  [dim]{escape(event.text)}[/]")
 
-    def _print(self, text: str, **options: Any) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True, **options)
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, soft_wrap=True)
 
 
-def for_stdout(offset: int = 0) -> Listener:
+def for_stdout(offset: int = 0, *, detached: bool = False) -> Listener:
     console = Console()
-    return Terminal(console, offset) if console.is_terminal else plain(sys.stdout, offset)
+    return Terminal(console, offset, detached=detached) if console.is_terminal else plain(sys.stdout, offset)

@@ -53,7 +53,9 @@ def memory(available_bytes: int) -> Finding:
     if available >= NEEDED_MEMORY_MB:
         return Finding("memory", fact)
     cause = f"Only {available} MB of memory are free; the platform uses up to {NEEDED_MEMORY_MB} MB."
-    return Finding("memory", fact, cause, "Close other programs, or stop a second copy with `ftgo down --port-offset N`.")
+    return Finding(
+        "memory", fact, cause, "Close other programs, or stop a second copy with `ftgo down --port-offset N`."
+    )
 
 
 def disk(state_dir: Path) -> Finding:

@@ -11,6 +11,7 @@ class PlatformError(Exception):
         self.cause = cause
         self.cure = cure
         self.log = log
+        self.told = False  # a listener of the progress has shown it already
 
 
 class AlreadyRunningError(PlatformError):

@@ -86,9 +86,7 @@ def write_lock() -> None:
     import httpx
     import jgo
 
-    lines = [
-        f"# Class path of Kafka {KAFKA_VERSION}: coordinates and SHA-256. Written by: python -m ftgo_local.jars lock"
-    ]
+    lines = [f"# The class path of Kafka {KAFKA_VERSION}, written by: python -m ftgo_local.jars lock"]
     # Apart from each other: resolved together, the logger's parent POM would set the versions of Kafka's dependencies.
     for artifact in [*jgo.resolve(KAFKA), jgo.resolve(LOG_BACKEND)[0]]:
         path = Path(artifact.resolve())

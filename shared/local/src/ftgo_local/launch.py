@@ -11,7 +11,7 @@ from ftgo_local.console import plain
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
-from ftgo_local.services import ServiceSpec, ftgo_services
+from ftgo_local.services import ServiceSpec, ftgo_services, ready_now
 from ftgo_local.state import StateDirectory
 from ftgo_local.supervisor import Supervisor
 
@@ -60,8 +60,9 @@ def supervise_in_background(directory: StateDirectory, offset: int, listener: Li
             if event.kind == "ready":
                 return
         if ended:
-            told = any(event.kind == "failed" for event in read_journal(directory.journal, 0)[0])
-            raise PlatformError("ftgo did not come up.", "", None if told else log)
+            error = PlatformError("ftgo up has ended before all was up.", "", log)
+            error.told = any(event.kind == "failed" for event in read_journal(directory.journal, 0)[0])
+            raise error
         time.sleep(0.1)
 
 
@@ -102,14 +103,22 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
     deadline = time.monotonic() + timeout
     while directory.is_locked():
         state = directory.read()
-        unit = state.units[name] if state else None
-        if unit and not run and unit.status == "stopped":
+        unit = state.units.get(name) if state else None
+        if not state or not unit:
+            break
+        if not run and unit.status == "stopped":
             return f"{name} is stopped, and stays so until `ftgo start {name}`."
-        if unit and run and unit.status == "running" and unit.generation == wanted.generation:
-            return f"{name} runs with pid {unit.pid}."
+        if run and unit.status == "running" and unit.generation == wanted.generation:
+            if name in ("kafka", "postgres"):
+                return f"{name} runs with pid {unit.pid}."
+            if ready_now(f"http://127.0.0.1:{state.ports[name]}"):
+                return f"{name} is ready with pid {unit.pid}."
         if time.monotonic() > deadline:
-            raise PlatformError(f"{name} did not follow within {timeout:.0f} s.", f"See `ftgo logs {name}`.")
-        time.sleep(0.05)
+            raise PlatformError(
+                f"{name} is {unit.status}, but not what was asked for after {timeout:.0f} s.",
+                f"See `ftgo logs {name}`.",
+            )
+        time.sleep(0.1)
     raise NotRunningError("ftgo has ended meanwhile.", "`ftgo logs ftgo` tells why.")
 
 

@@ -10,15 +10,16 @@ from ftgo_local.state import StateDirectory
 PATIENCE_SECONDS = 20.0
 
 
-def end_orphans(directory: StateDirectory, progress: Progress) -> None:
+def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
     """End what an earlier supervisor of this directory started and did not stop, services first, and say so.
 
     The caller holds the directory's lock: that supervisor is gone. A pid that belongs to a stranger by now has another
-    start time and is left alone.
+    start time and is left alone. False when there was nothing to end.
     """
     state = directory.read()
     if state is None:
-        return
+        return False
+    found = False
     infrastructure = ("kafka", "postgres")
     services = [name for name in state.units if name not in infrastructure]
     for names in (services, ["kafka"], ["postgres"]):
@@ -27,6 +28,7 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> None:
             identity = state.units[name].identity if name in state.units else None
             if identity and (process := identity.process()):
                 orphans[name] = process
+        found = found or bool(orphans)
         for name, process in orphans.items():
             progress.note(f"{name} (pid {process.pid}) was left behind by a killed ftgo up: it is stopped.")
             # PostgreSQL's word for "now, and orderly" is SIGINT; on SIGTERM it would wait for its clients to leave.
@@ -38,3 +40,4 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> None:
     for unit in state.units.values():
         unit.pid = None
     directory.write(state)
+    return found

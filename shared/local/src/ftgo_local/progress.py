@@ -52,6 +52,11 @@ class Progress:
     def note(self, text: str) -> None:
         self.tell(Event("note", text=text))
 
+    def fail(self, step: str, error: PlatformError, seconds: float = 0.0) -> None:
+        """Tell of a failed step, with its cause, its cure and the end of the log that tells more."""
+        self.tell(failure(step, error, seconds))
+        error.told = True
+
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Announce a step, time it, and tell how it ended. A PlatformError goes on to the caller, told."""
@@ -61,13 +66,12 @@ class Progress:
         try:
             yield step
         except PlatformError as error:
-            self.tell(failure(name, error, time.monotonic() - started))
+            self.fail(name, error, time.monotonic() - started)
             raise
         self.tell(Event("done", name, step.text, time.monotonic() - started))
 
 
 def failure(step: str, error: PlatformError, seconds: float = 0.0) -> Event:
-    """A failed step with its cause, its cure and the last lines of the log that tell more."""
     lines = last_lines(error.log) if error.log else []
     return Event("failed", step, error.cause, seconds, error.cure, str(error.log or ""), lines)
 

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class Urls:
 
 
 async def seed(urls: Urls, file: Path) -> dict[str, dict[str, str]]:
-    """Make what is missing and wait until Order knows all of it. Returns ids: {"consumers": {...}, "restaurants": {...}}.
+    """Make what is missing, wait until Order knows it, return the ids: {"consumers": {...}, "restaurants": {...}}.
 
     Raises PlatformError when a service refuses, or when Order has not heard of them within a minute. The file is
     written after every step, so that one that was broken off goes on where it stood.
@@ -107,7 +108,7 @@ class _Seed:
         await self._lower_credit(self._ids["consumers"]["poor"])
         for kind, ids in self._ids.items():
             for name, id_ in ids.items():
-                await self._eventually(f"Order knows {name}", lambda k=kind, i=id_: self._replicated(k, i))
+                await self._eventually(f"Order knows {name}", partial(self._replicated, kind, id_))
         return self._ids
 
     async def _ensure(self, kind: str, name: str, url: str, body: dict[str, Any], id_field: str) -> None:
@@ -142,12 +143,12 @@ class _Seed:
     async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                while not await condition():
+                while not await condition():  # noqa: ASYNC110 - the condition is in another process
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise PlatformError(
                 f"Waited {DEADLINE_SECONDS:.0f} s in vain until: {what}.",
-                "Are all services ready, and do their logs tell of trouble with Kafka? `ftgo status`, `ftgo logs order`.",
+                "Is every service ready (`ftgo status`), and what do the logs tell (`ftgo logs order`)?",
             ) from None
 
     async def _send(self, method: str, url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

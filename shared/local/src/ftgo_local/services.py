@@ -115,6 +115,14 @@ class Service:
 
 async def is_ready(client: httpx.AsyncClient, url: str) -> bool:
     try:
-        return (await client.get(f"{url}/readyz")).status_code == 200
+        return (await client.get(f"{url}/readyz")).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+def ready_now(url: str) -> bool:
+    async def ask() -> bool:
+        async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
+            return await is_ready(client, url)
+
+    return asyncio.run(ask())

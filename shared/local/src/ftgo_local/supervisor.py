@@ -15,7 +15,7 @@ from ftgo_local.keeper import Keeper, Unit
 from ftgo_local.orphans import end_orphans
 from ftgo_local.platform import Platform
 from ftgo_local.ports import taken_port
-from ftgo_local.progress import Event, Progress, failure
+from ftgo_local.progress import Event, Progress
 from ftgo_local.seed import Urls, seed
 from ftgo_local.services import Service, ServiceSpec, service_environment
 from ftgo_local.state import Identity, PlatformState, StateDirectory
@@ -56,7 +56,7 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, self._ask_to_stop)
         await asyncio.to_thread(end_orphans, self._directory, self._progress)
         if error := taken_port(self._ports):
-            self._progress.tell(failure("Ports", error))
+            self._progress.fail("Ports", error)
             raise error
         self._directory.want_everything()
         self._save()
@@ -113,7 +113,8 @@ class Supervisor:
             await self._launch(postgres)
             step.text = f"127.0.0.1:{postgres.port}"
         if postgres.directory.is_symlink():
-            self._progress.note(f"PostgreSQL's user cannot enter {postgres.directory.parent}: its data are in {postgres.directory.resolve()}.")
+            place = postgres.directory.resolve()
+            self._progress.note(f"PostgreSQL's user cannot enter {self._directory.path}: its data are in {place}.")
         with self._progress.step("Databases") as step:
             dsns = await self._platform.create_databases([spec.name for spec in self._specs])
             step.text = "one per service, each with a role of its own"
@@ -169,7 +170,7 @@ class Supervisor:
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
-        infrastructure = [self._platform.kafka, self._platform.postgres]
+        infrastructure: list[Unit] = [self._platform.kafka, self._platform.postgres]
         services = [keeper for keeper in self._keepers if keeper.unit not in infrastructure]
         order = [("Stop services", services)]
         order += [(f"Stop {u.name}", [k for k in self._keepers if k.unit is u]) for u in infrastructure]

@@ -1,0 +1,122 @@
+"""What this service knows of consumers and restaurants: copies, fed by their owners' events.
+
+An event may come late, twice or out of order. The version in the row decides: only a newer one is written. That is
+idempotent without a record of message ids.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ftgo_contracts.consumer.events import ConsumerEvent
+from ftgo_contracts.kitchen.events import RestaurantEvent
+from ftgo_messaging import codec
+from ftgo_messaging.aggregates import Aggregates
+from ftgo_messaging.unit_of_work import UnitOfWork
+from sqlalchemy import Column, Integer, Table, Text, Uuid, text
+from sqlalchemy.dialects.postgresql import JSON
+
+from ftgo_order.adapters.tables import METADATA
+from ftgo_order.domain.pricing import MenuItem
+
+consumer_replicas = Table(
+    "consumer_replicas",
+    METADATA,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("first_name", Text, nullable=False),
+    Column("last_name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+restaurant_replicas = Table(
+    "restaurant_replicas",
+    METADATA,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("menu", JSON, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerReplica:
+    id: str
+    first_name: str
+    last_name: str
+    status: str
+    version: int
+
+    @property
+    def blocked(self) -> bool:
+        return self.status == "BLOCKED"
+
+
+@dataclass(frozen=True, slots=True)
+class RestaurantReplica:
+    """``menu`` is by item id, in the order of the restaurant's menu."""
+
+    id: str
+    name: str
+    menu: Mapping[str, MenuItem]
+    version: int
+
+
+def _consumer_from_row(row: Mapping[str, Any]) -> ConsumerReplica:
+    return ConsumerReplica(str(row["id"]), row["first_name"], row["last_name"], row["status"], row["version"])
+
+
+def _consumer_to_row(consumer: ConsumerReplica) -> dict[str, Any]:
+    return {
+        "id": consumer.id,
+        "first_name": consumer.first_name,
+        "last_name": consumer.last_name,
+        "status": consumer.status,
+        "version": consumer.version,
+    }
+
+
+def _restaurant_from_row(row: Mapping[str, Any]) -> RestaurantReplica:
+    items: tuple[MenuItem, ...] = codec.decode(row["menu"], tuple[MenuItem, ...])
+    return RestaurantReplica(str(row["id"]), row["name"], {item.id: item for item in items}, row["version"])
+
+
+def _restaurant_to_row(restaurant: RestaurantReplica) -> dict[str, Any]:
+    return {
+        "id": restaurant.id,
+        "name": restaurant.name,
+        "menu": codec.encode(tuple(restaurant.menu.values())).decode(),
+        "version": restaurant.version,
+    }
+
+
+# Orders only read them: a replica that is a moment old is as good as one that will be old in a moment.
+CONSUMERS = Aggregates(consumer_replicas, "id", _consumer_from_row, _consumer_to_row, lock=False)
+RESTAURANTS = Aggregates(restaurant_replicas, "id", _restaurant_from_row, _restaurant_to_row, lock=False)
+
+_KEEP_CONSUMER = text(
+    "INSERT INTO consumer_replicas AS replica (id, first_name, last_name, status, version) "
+    "VALUES (:id, :first_name, :last_name, :status, :version) "
+    "ON CONFLICT (id) DO UPDATE SET first_name = excluded.first_name, last_name = excluded.last_name, "
+    "status = excluded.status, version = excluded.version WHERE replica.version < excluded.version"
+)
+_KEEP_RESTAURANT = text(
+    "INSERT INTO restaurant_replicas AS replica (id, name, menu, version) "
+    "VALUES (:id, :name, CAST(:menu AS json), :version) "
+    "ON CONFLICT (id) DO UPDATE SET name = excluded.name, menu = excluded.menu, version = excluded.version "
+    "WHERE replica.version < excluded.version"
+)
+
+
+async def keep_consumer(event: ConsumerEvent, version: int, uow: UnitOfWork) -> None:
+    """Remember the consumer as of ``version``, unless something newer is known."""
+    name = event.name
+    replica = ConsumerReplica(event.consumer_id, name.first_name, name.last_name, event.status, version)
+    await uow.execute(_KEEP_CONSUMER, _consumer_to_row(replica))
+
+
+async def keep_restaurant(event: RestaurantEvent, version: int, uow: UnitOfWork) -> None:
+    """Remember the restaurant and its menu as of ``version``, unless something newer is known."""
+    menu = {item.id: MenuItem(item.id, item.name, item.price) for item in event.menu_items}
+    replica = RestaurantReplica(event.restaurant_id, event.name, menu, version)
+    await uow.execute(_KEEP_RESTAURANT, _restaurant_to_row(replica))

@@ -1,0 +1,149 @@
+"""Create an order, by POST (once per idempotency key) or by PUT (once per order id), and start its saga."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ftgo_contracts.money import Money
+from ftgo_contracts.order.events import OrderCreated
+from ftgo_messaging import codec
+from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.errors import DomainError
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_order import sagas
+from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
+from ftgo_order.adapters.tables import IDEMPOTENCY_KEYS, ORDERS, IdempotencyKey
+from ftgo_order.application.recording import line_items_of, publish, record
+from ftgo_order.domain.order import Delivery, Order
+from ftgo_order.domain.pricing import RequestedLineItem, price
+
+
+class ConsumerIsBlocked(DomainError):
+    """The consumer is known to be blocked."""
+
+    slug = "consumer-blocked"
+    status = 422
+
+
+class UnknownRestaurant(DomainError):
+    """No menu is known for this restaurant, so nothing can be priced."""
+
+    slug = "unknown-restaurant"
+    status = 422
+
+
+class KeyUsedOtherwise(DomainError):
+    """The idempotency key came with another request before."""
+
+    slug = "idempotency-key-reused"
+    status = 422
+
+
+class OrderIdTaken(DomainError):
+    """There is an order with this id, and it was asked for in other words."""
+
+    slug = "order-id-taken"
+    status = 409
+
+
+@dataclass(frozen=True, slots=True)
+class CreateOrder:
+    """What somebody asks for."""
+
+    consumer_id: str
+    restaurant_id: str
+    delivery: Delivery
+    line_items: tuple[RequestedLineItem, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal exactly for equal requests."""
+        return hashlib.sha256(codec.encode(self)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The order that a request has made; the total is that of the time of the request."""
+
+    order_id: str
+    order_total: Money
+
+
+def loads(request: CreateOrder, order_id: str | None = None, key: str | None = None) -> Refs:
+    """What the use cases below read."""
+    yield CONSUMERS, request.consumer_id
+    yield RESTAURANTS, request.restaurant_id
+    if order_id is not None:
+        yield ORDERS, order_id
+    if key is not None:
+        yield IDEMPOTENCY_KEYS, scoped(request, key)
+
+
+def scoped(request: CreateOrder, key: str) -> str:
+    """A consumer's key: another consumer may use the same text."""
+    return f"{request.consumer_id}:{key}"
+
+
+async def create_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> Order:
+    """Create the order and start its saga. Refuses only what the local replicas prove wrong.
+
+    An unknown consumer is not proof: its registration may still be on its way, and the saga asks the owner. The
+    order limit is not known here at all."""
+    consumer = await uow.find(CONSUMERS, request.consumer_id)
+    if consumer is not None and consumer.blocked:
+        raise ConsumerIsBlocked(f"consumerId: the consumer {request.consumer_id} is blocked")
+    restaurant = await uow.find(RESTAURANTS, request.restaurant_id)
+    if restaurant is None:
+        raise UnknownRestaurant(f"restaurantId: no menu of the restaurant {request.restaurant_id} is known")
+    order = Order.create(
+        id=order_id,
+        consumer_id=request.consumer_id,
+        restaurant_id=request.restaurant_id,
+        line_items=price(restaurant.menu, request.line_items),
+        delivery=request.delivery,
+        fingerprint=request.fingerprint,
+    )
+    record(order, uow)
+    publish(OrderCreated, order, uow, line_items=line_items_of(order))
+    await sagas.create_order.start(order, uow)
+    return order
+
+
+async def create_order_once(request: CreateOrder, order_id: str, key: str | None, uow: UnitOfWork) -> Accepted:
+    """The same key and request give the same answer, however often and however much at once.
+
+    Two transactions that meet the key for the first time both try to insert it. The second fails with a unique
+    violation and is to be run again: then it finds the key. Raises KeyUsedOtherwise for another request."""
+    if key is None:
+        order = await create_order(request, order_id, uow)
+        return Accepted(order.id, order.order_total)
+    known = await uow.find(IDEMPOTENCY_KEYS, scoped(request, key))
+    if known is not None:
+        if known.fingerprint != request.fingerprint:
+            raise KeyUsedOtherwise("Idempotency-Key: it came with another body before")
+        return Accepted(known.order_id, known.order_total)
+    order = await create_order(request, order_id, uow)
+    uow.save(
+        IDEMPOTENCY_KEYS,
+        IdempotencyKey(
+            key=scoped(request, key),
+            consumer_id=request.consumer_id,
+            fingerprint=order.fingerprint,
+            order_id=order.id,
+            order_total=order.order_total,
+            at=datetime.now(UTC),
+        ),
+    )
+    return Accepted(order.id, order.order_total)
+
+
+async def put_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> tuple[Order, bool]:
+    """The order with this id, and whether this call has created it. Raises OrderIdTaken if it was made by another
+    request. At once from two sides: as with ``create_order_once``."""
+    order = await uow.find(ORDERS, order_id)
+    if order is None:
+        return await create_order(request, order_id, uow), True
+    if order.fingerprint != request.fingerprint:
+        raise OrderIdTaken(f"The order {order_id} exists and was made by another request.")
+    return order, False

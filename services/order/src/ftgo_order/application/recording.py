@@ -1,0 +1,42 @@
+"""What every change of an order leaves behind: the order, a row of its history, and often an event."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ftgo_contracts.order.events import OrderEvent, OrderLineItem
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_order.adapters.tables import ORDERS, optional_json, order_history
+from ftgo_order.domain.order import Order
+
+
+def record(order: Order, uow: UnitOfWork) -> None:
+    """Keep the order's new version and append it to the history."""
+    uow.save(ORDERS, order)
+    uow.append(
+        order_history,
+        {
+            "order_id": order.id,
+            "version": order.version,
+            "state": order.state.value,
+            "at": datetime.now(UTC),
+            "rejection": optional_json(order.rejection),
+        },
+    )
+
+
+def publish(event: type[OrderEvent], order: Order, uow: UnitOfWork, **details: Any) -> None:
+    """Publish an event with what all order events tell, and ``details``."""
+    body = event(
+        order_id=order.id,
+        consumer_id=order.consumer_id,
+        restaurant_id=order.restaurant_id,
+        order_total=order.order_total,
+        **details,
+    )
+    uow.publish(body, subject=order.id, version=order.version)
+
+
+def line_items_of(order: Order) -> tuple[OrderLineItem, ...]:
+    """The order's lines in the words of the contract."""
+    return tuple(OrderLineItem(i.menu_item_id, i.name, i.price, i.quantity) for i in order.line_items)
