@@ -19,6 +19,7 @@ help: ## list the verbs
 check: .venv/ready ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local
 
 test: .venv/ready ## the tests

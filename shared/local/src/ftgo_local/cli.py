@@ -24,7 +24,7 @@ from ftgo_local.launch import change, down, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
 from ftgo_local.progress import Progress, failure
 from ftgo_local.services import SERVICES
-from ftgo_local.state import StateDirectory, state_directory
+from ftgo_local.state import INFRASTRUCTURE, StateDirectory, state_directory
 from ftgo_local.status import snapshot
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-UNITS = (*SERVICES, "kafka", "postgres")
+UNITS = (*SERVICES, *INFRASTRUCTURE)
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
 Log = StrEnum("Log", {name: name for name in (*UNITS, "ftgo")})  # type: ignore[misc]
 
@@ -120,7 +120,7 @@ def _show(found: dict[str, Any]) -> None:
     for name, service in found["services"].items():
         text = "ready" if service["ready"] else "not ready" if service["status"] == "running" else service["status"]
         table.add_row(name, text, str(service["pid"] or "-"), str(service["restarts"]), service["url"])
-    for name in ("kafka", "postgres"):
+    for name in INFRASTRUCTURE:
         unit = found[name]
         address = unit["bootstrap"] if name == "kafka" else "passwords and ports: ftgo status --json"
         table.add_row(name, unit["status"], str(unit["pid"] or "-"), str(unit["restarts"]), address)

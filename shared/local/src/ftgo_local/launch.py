@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from ftgo_local.console import plain
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
 from ftgo_local.services import ServiceSpec, ftgo_services, ready_now
-from ftgo_local.state import StateDirectory
+from ftgo_local.state import INFRASTRUCTURE, StateDirectory
 from ftgo_local.supervisor import Supervisor
 
 DOWN_SECONDS = 60.0
@@ -34,7 +35,7 @@ def supervise(
         topics = _declared_topics()
     with directory.lock(), ExitStack() as files:
         log = files.enter_context((directory.logs / "ftgo.log").open("a"))
-        progress = Progress(*listeners, journal(directory.journal), plain(log))
+        progress = Progress(*listeners, files.enter_context(journal(directory.journal)), plain(log))
         services = ftgo_services() if specs is None else specs
         supervisor = Supervisor(directory, ports, services, progress, topics=topics, with_seed=with_seed)
         asyncio.run(supervisor.run())
@@ -51,6 +52,15 @@ def supervise_in_background(directory: StateDirectory, offset: int, listener: Li
     with log.open("wb") as err:
         command = [sys.executable, "-m", "ftgo_local", "up", "--quiet", "--port-offset", str(offset)]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)  # noqa: S603
+    try:
+        _relay(process, directory, listener, log)
+    except KeyboardInterrupt:
+        raise PlatformError(
+            "It goes on starting in the background.", "`ftgo status` shows it, `ftgo down` stops it."
+        ) from None
+
+
+def _relay(process: "subprocess.Popen[bytes]", directory: StateDirectory, listener: Listener, log: Path) -> None:
     position = 0
     while True:
         ended = process.poll() is not None
@@ -109,10 +119,13 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
         if not run and unit.status == "stopped":
             return f"{name} is stopped, and stays so until `ftgo start {name}`."
         if run and unit.status == "running" and unit.generation == wanted.generation:
-            if name in ("kafka", "postgres"):
+            if name in INFRASTRUCTURE:
                 return f"{name} runs with pid {unit.pid}."
             if ready_now(f"http://127.0.0.1:{state.ports[name]}"):
                 return f"{name} is ready with pid {unit.pid}."
+            missing = [other for other in INFRASTRUCTURE if state.units[other].status == "stopped"]
+            if missing:
+                return f"{name} runs with pid {unit.pid}, but is not ready while {' and '.join(missing)} is stopped."
         if time.monotonic() > deadline:
             raise PlatformError(
                 f"{name} is {unit.status}, but not what was asked for after {timeout:.0f} s.",

@@ -1,11 +1,10 @@
 """Processes that a killed supervisor has left behind: found by the pid and start time on disk, and ended."""
 
 import signal
-
-import psutil
+import time
 
 from ftgo_local.progress import Progress
-from ftgo_local.state import StateDirectory
+from ftgo_local.state import INFRASTRUCTURE, Identity, StateDirectory
 
 PATIENCE_SECONDS = 20.0
 
@@ -20,24 +19,29 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
     if state is None:
         return False
     found = False
-    infrastructure = ("kafka", "postgres")
-    services = [name for name in state.units if name not in infrastructure]
-    for names in (services, ["kafka"], ["postgres"]):
-        orphans: dict[str, psutil.Process] = {}
+    services = [name for name in state.units if name not in INFRASTRUCTURE]
+    for names in (services, *([name] for name in INFRASTRUCTURE)):
+        orphans: list[Identity] = []
         for name in names:
             identity = state.units[name].identity if name in state.units else None
             if identity and (process := identity.process()):
-                orphans[name] = process
+                progress.note(f"{name} (pid {process.pid}) was left behind by a killed ftgo up: it is stopped.")
+                # PostgreSQL's word for "now, and orderly" is SIGINT; on SIGTERM it would wait for its clients to leave.
+                process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+                orphans.append(identity)
         found = found or bool(orphans)
-        for name, process in orphans.items():
-            progress.note(f"{name} (pid {process.pid}) was left behind by a killed ftgo up: it is stopped.")
-            # PostgreSQL's word for "now, and orderly" is SIGINT; on SIGTERM it would wait for its clients to leave.
-            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
-        _, alive = psutil.wait_procs(orphans.values(), PATIENCE_SECONDS)
-        for process in alive:
-            process.kill()
-        psutil.wait_procs(alive, PATIENCE_SECONDS)
+        _wait_for_end(orphans)
     for unit in state.units.values():
         unit.pid = None
     directory.write(state)
     return found
+
+
+def _wait_for_end(orphans: list[Identity]) -> None:
+    """Wait, then kill. A zombie has ended: in a container nobody may ever collect its exit code."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while alive := [process for orphan in orphans if (process := orphan.process())]:
+        if time.monotonic() > deadline:
+            for process in alive:
+                process.kill()
+        time.sleep(0.05)

@@ -59,7 +59,7 @@ class Progress:
 
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
-        """Announce a step, time it, and tell how it ended. A PlatformError goes on to the caller, told."""
+        """Announce a step, time it, and tell how it ended. Raises PlatformError, told, whatever the step raised."""
         started = time.monotonic()
         self.tell(Event("started", name))
         step = Step()
@@ -68,6 +68,10 @@ class Progress:
         except PlatformError as error:
             self.fail(name, error, time.monotonic() - started)
             raise
+        except Exception as error:
+            unexpected = PlatformError(f"{type(error).__name__}: {error}", "`ftgo doctor` may know why.")
+            self.fail(name, unexpected, time.monotonic() - started)
+            raise unexpected from error
         self.tell(Event("done", name, step.text, time.monotonic() - started))
 
 
@@ -76,15 +80,12 @@ def failure(step: str, error: PlatformError, seconds: float = 0.0) -> Event:
     return Event("failed", step, error.cause, seconds, error.cure, str(error.log or ""), lines)
 
 
-def journal(path: Path) -> Listener:
+@contextmanager
+def journal(path: Path) -> Iterator[Listener]:
     """A listener that writes events for ``read_journal``; a new journal replaces the old."""
     path.unlink(missing_ok=True)
-    file = path.open("a", buffering=1)
-
-    def listen(event: Event) -> None:
-        file.write(json.dumps(asdict(event)) + "\n")
-
-    return listen
+    with path.open("a", buffering=1) as file:
+        yield lambda event: print(json.dumps(asdict(event)), file=file)
 
 
 def read_journal(path: Path, position: int) -> tuple[list[Event], int]:

@@ -22,6 +22,9 @@ import psutil
 
 from ftgo_local.errors import AlreadyRunningError, PlatformError
 
+INFRASTRUCTURE = ("kafka", "postgres")
+"""The units that are not services, in the order in which they are stopped."""
+
 
 def state_directory(offset: int = 0, environment: Mapping[str, str] = os.environ) -> Path:
     """FTGO_STATE_DIR; else ``.ftgo`` of the checkout around the current folder, ``.ftgo/offset-N`` for another copy."""

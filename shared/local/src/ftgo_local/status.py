@@ -7,7 +7,7 @@ import httpx
 
 from ftgo_local.platform import Platform
 from ftgo_local.services import is_ready
-from ftgo_local.state import PlatformState, StateDirectory
+from ftgo_local.state import INFRASTRUCTURE, PlatformState, StateDirectory
 
 
 def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
@@ -19,7 +19,7 @@ def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
     if state is None or not directory.is_locked() or state.supervisor.process() is None:
         return None
     platform = Platform(directory.path, ports=state.ports)
-    names = [name for name in state.units if name not in ("kafka", "postgres")]
+    names = [name for name in state.units if name not in INFRASTRUCTURE]
     urls = {name: f"http://127.0.0.1:{state.ports[name]}" for name in names}
     ready = asyncio.run(_ready(urls))
     return {

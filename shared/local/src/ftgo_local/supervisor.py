@@ -81,9 +81,6 @@ class Supervisor:
             if not start.done():
                 return False
             start.result()
-        except BaseExceptionGroup as group:
-            raise _first(group) from None
-        else:
             return True
         finally:
             start.cancel()
@@ -92,10 +89,8 @@ class Supervisor:
 
     async def _start(self) -> None:
         started = time.monotonic()
-        async with asyncio.TaskGroup() as tasks:
-            migrated = tasks.create_task(self._start_postgres())
-            tasks.create_task(self._start_kafka())
-        services = migrated.result()
+        services: list[Service] = []
+        await _all([self._start_postgres(services), self._start_kafka()])
         await _all(self._start_service(service) for service in services)
         details: dict[str, Any] = {"urls": {service.name: service.url for service in services}}
         if self._with_seed:
@@ -106,8 +101,8 @@ class Supervisor:
         self._save()
         self._progress.tell(Event("ready", seconds=time.monotonic() - started, details=details))
 
-    async def _start_postgres(self) -> list[Service]:
-        """PostgreSQL, the databases and their schemas, while Kafka is starting."""
+    async def _start_postgres(self, services: list[Service]) -> None:
+        """PostgreSQL, the databases and their schemas, while Kafka is starting; adds the services to start."""
         postgres = self._platform.postgres
         with self._progress.step("PostgreSQL") as step:
             await self._launch(postgres)
@@ -118,11 +113,10 @@ class Supervisor:
         with self._progress.step("Databases") as step:
             dsns = await self._platform.create_databases([spec.name for spec in self._specs])
             step.text = "one per service, each with a role of its own"
-        services = [self._service(spec, dsns[spec.name]) for spec in self._specs]
+        services += [self._service(spec, dsns[spec.name]) for spec in self._specs]
         with self._progress.step("Migrations") as step:
             await _all(service.migrate() for service in services)
             step.text = "schemas are current"
-        return services
 
     async def _start_kafka(self) -> None:
         kafka = self._platform.kafka
@@ -187,15 +181,10 @@ class Supervisor:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All at the same time; when one fails, the others are cancelled."""
-    async with asyncio.TaskGroup() as tasks:
-        for coroutine in work:
-            tasks.create_task(coroutine)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that a user wants to read, out of groups within groups."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """All at the same time; when one fails, the others are cancelled and its error is raised."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for coroutine in work:
+                tasks.create_task(coroutine)
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -61,19 +61,32 @@ def owned_directory(wanted: Path) -> Path:
         )
     wanted.mkdir(parents=True, exist_ok=True)
     if not user:
+        if wanted.stat().st_uid != os.geteuid():
+            raise PlatformError(
+                f"{wanted} was made by another user, root perhaps.", "Run ftgo as that user, or set FTGO_STATE_DIR."
+            )
         return wanted
     if not wanted.is_symlink():
-        os.chown(wanted, user["user"], user["group"])
+        _give_away(wanted, user)
         if _can("-w", wanted, user):
             return wanted
         # Somewhere above is a closed folder. Opening other people's folders is not ours to do.
+        place = tempfile.mkdtemp(prefix="ftgo-")
+        for entry in wanted.iterdir():
+            shutil.move(entry, place)
         wanted.rmdir()
-        wanted.symlink_to(tempfile.mkdtemp(prefix="ftgo-"))
+        wanted.symlink_to(place)
     target = wanted.resolve()
-    os.chown(target, user["user"], user["group"])
+    _give_away(target, user)
     if not _can("-w", target, user):
         raise PlatformError(
             f"The user {UNPRIVILEGED_USER} can reach neither {wanted.parent} nor {target.parent}.",
             "Set FTGO_STATE_DIR to a folder that it can enter.",
         )
     return target
+
+
+def _give_away(directory: Path, user: dict[str, Any]) -> None:
+    """Make the user own all of it: an earlier start may have been under another user."""
+    for path in (directory, *directory.rglob("*")):
+        os.chown(path, user["user"], user["group"], follow_symlinks=False)

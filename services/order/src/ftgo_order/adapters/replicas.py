@@ -13,30 +13,10 @@ from ftgo_contracts.kitchen.events import RestaurantEvent
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.unit_of_work import UnitOfWork
-from sqlalchemy import Column, Integer, Table, Text, Uuid, text
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy import text
 
-from ftgo_order.adapters.tables import METADATA
+from ftgo_order.adapters.tables import consumer_replicas, restaurant_replicas
 from ftgo_order.domain.pricing import MenuItem
-
-consumer_replicas = Table(
-    "consumer_replicas",
-    METADATA,
-    Column("id", Uuid(as_uuid=False), primary_key=True),
-    Column("first_name", Text, nullable=False),
-    Column("last_name", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("version", Integer, nullable=False),
-)
-
-restaurant_replicas = Table(
-    "restaurant_replicas",
-    METADATA,
-    Column("id", Uuid(as_uuid=False), primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("menu", JSON, nullable=False),
-    Column("version", Integer, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)

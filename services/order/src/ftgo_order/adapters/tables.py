@@ -1,4 +1,4 @@
-"""The tables of the order service, and how orders are kept in them."""
+"""The tables of the order service, and how orders and idempotency keys are kept in them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,6 +62,25 @@ idempotency_keys = Table(
     Column("order_id", Uuid(as_uuid=False), nullable=False),
     Column("order_total", Numeric(12, 2), nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
+)
+
+consumer_replicas = Table(
+    "consumer_replicas",
+    METADATA,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("first_name", Text, nullable=False),
+    Column("last_name", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+)
+
+restaurant_replicas = Table(
+    "restaurant_replicas",
+    METADATA,
+    Column("id", Uuid(as_uuid=False), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("menu", JSON, nullable=False),
+    Column("version", Integer, nullable=False),
 )
 
 

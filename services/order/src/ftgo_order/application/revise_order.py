@@ -11,7 +11,7 @@ from ftgo_order.adapters.replicas import RESTAURANTS
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application.create_order import UnknownRestaurant
 from ftgo_order.application.recording import publish, record
-from ftgo_order.domain.order import Order, OrderNotFound
+from ftgo_order.domain.order import Order, OrderNotFound, total_of
 from ftgo_order.domain.pricing import RequestedLineItem, price
 
 
@@ -30,9 +30,9 @@ async def revise_order(order_id: str, requested: Sequence[RequestedLineItem], uo
     restaurant = await uow.find(RESTAURANTS, order.restaurant_id)
     if restaurant is None:
         raise UnknownRestaurant(f"No menu of the restaurant {order.restaurant_id} is known.")
-    order = order.begin_revise(price(restaurant.menu, requested))
+    line_items = price(restaurant.menu, requested)
+    order = order.begin_revise(line_items)
     record(order, uow)
-    if order.revision is not None:
-        publish(OrderRevisionProposed, order, uow, revised_total=order.revision.order_total)
+    publish(OrderRevisionProposed, order, uow, revised_total=total_of(line_items))
     await sagas.revise_order.start(order, uow)
     return order

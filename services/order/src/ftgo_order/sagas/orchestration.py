@@ -5,12 +5,12 @@ from typing import TypeVar
 
 import msgspec
 from ftgo_contracts.kitchen.commands import TicketLineItem
-from ftgo_contracts.order.events import OrderLineItem
 from ftgo_messaging.replies import Failure
 from ftgo_messaging.sagas.instance import saga_instances
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 
 from ftgo_order.adapters.tables import SAGA_INSTANCES
+from ftgo_order.domain.order import OrderLineItem
 
 ORCHESTRATOR = Orchestrator(saga_instances(SAGA_INSTANCES))
 

@@ -1,0 +1,1 @@
+"""Where the accounting service touches PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The account and its entries. No database, no broker, no clock."""

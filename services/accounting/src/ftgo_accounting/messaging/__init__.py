@@ -1,0 +1,1 @@
+"""What the accounting service listens to."""

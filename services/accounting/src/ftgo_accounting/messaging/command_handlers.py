@@ -1,0 +1,43 @@
+"""The commands of accounting.commands."""
+
+from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
+from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.replies import Reply, Success
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_accounting.application import authorizations
+from ftgo_accounting.application.authorizations import loads
+from ftgo_accounting.domain.account import InsufficientCredit, PaymentRefused
+
+COMMANDS = MessageHandlers("accounting")
+
+
+@COMMANDS.handle(AuthorizePayment, loads=loads)
+async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Reply:
+    try:
+        authorization = await authorizations.authorize_payment(command, uow)
+    except PaymentRefused as refusal:
+        return _declined(refusal)
+    return PaymentAuthorized(authorization_id=authorization.id)
+
+
+@COMMANDS.handle(ReviseAuthorization, loads=loads)
+async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork) -> Reply:
+    try:
+        await authorizations.revise_authorization(command, uow)
+    except PaymentRefused as refusal:
+        return _declined(refusal)
+    return Success()
+
+
+@COMMANDS.handle(ReverseAuthorization, loads=loads)
+async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) -> Reply:
+    await authorizations.reverse_authorization(command, uow)
+    return Success()
+
+
+def _declined(refusal: PaymentRefused) -> PaymentDeclined:
+    """The contract has three reasons. A reversed authorization is told as DISABLED: not for want of credit, and asking
+    again does not help."""
+    return PaymentDeclined(reason="INSUFFICIENT_CREDIT" if isinstance(refusal, InsufficientCredit) else "DISABLED")

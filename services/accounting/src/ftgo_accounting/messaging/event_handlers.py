@@ -1,0 +1,15 @@
+"""The events of others that accounting listens to."""
+
+from ftgo_contracts.consumer.events import ConsumerRegistered
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_accounting.adapters.tables import ACCOUNTS
+from ftgo_accounting.application.accounts import open_account
+
+EVENTS = MessageHandlers("accounting-consumers")
+
+
+@EVENTS.handle(ConsumerRegistered, loads=lambda event: [(ACCOUNTS, event.consumer_id)])
+async def on_consumer_registered(event: ConsumerRegistered, uow: UnitOfWork) -> None:
+    await open_account(event.consumer_id, uow)

@@ -1,0 +1,6 @@
+"""Alembic runs this file."""
+
+from ftgo_accounting.adapters.tables import METADATA
+from ftgo_service_kit.migrations import run_env
+
+run_env(METADATA)

@@ -1,0 +1,147 @@
+"""Accounting on a real PostgreSQL: concurrent payments, the ledger, the REST API."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from ftgo_accounting.adapters.queries import statement_of
+from ftgo_accounting.adapters.tables import ACCOUNTS, account_entries, entry_from_row
+from ftgo_accounting.bootstrap import build
+from ftgo_accounting.domain.account import fold
+from ftgo_accounting.messaging.command_handlers import COMMANDS
+from ftgo_accounting.messaging.event_handlers import EVENTS
+from ftgo_accounting.settings import AccountingSettings
+from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
+from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CREATE_ORDER_REPLIES
+from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
+from ftgo_contracts.money import Money
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import codec, rows
+from ftgo_messaging import message as m
+from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.registry import by_class
+from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.service import Service
+from sqlalchemy import select, text
+
+
+@pytest.fixture(scope="module")
+async def service(postgres: Postgres) -> AsyncIterator[Service]:
+    dsn = (await postgres.create_service_databases(["accounting"]))["accounting"]
+    await asyncio.to_thread(run_migrations, "ftgo_accounting", dsn)
+    service = build(AccountingSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
+    service.group_commit.start()
+    yield service
+    await service.group_commit.stop()
+    await service.engine.dispose()
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://accounting", timeout=30) as client:
+        yield client
+
+
+def received(body, **headers: str) -> Received:
+    every = {m.ID: new_id(), m.TYPE: by_class(type(body)).name, m.SAGA_ID: new_id()} | headers
+    encoded = [(k, v.encode()) for k, v in every.items()]
+    return Received(ACCOUNTING_COMMANDS.name, 0, 0, body.consumer_id.encode(), encoded, codec.encode(body))
+
+
+def authorize(consumer: str, amount: str, order: str | None = None) -> Received:
+    command = AuthorizePayment(consumer_id=consumer, order_id=order or new_id(), amount=Money.of(amount))
+    return received(command, **{m.REPLY_CHANNEL: CREATE_ORDER_REPLIES.name})
+
+
+async def handle(service: Service, *records: Received) -> None:
+    await BatchProcessor(COMMANDS, service.transactions).process(records)
+
+
+async def replies(service: Service, order: Received) -> list[str]:
+    message_id = dict(order.headers)[m.ID].decode()
+    query = text("SELECT headers->>'ce_type' FROM outbox WHERE headers->>'ce_inreplyto' = :id")
+    async with service.engine.connect() as connection:
+        return [row[0] for row in await connection.execute(query, {"id": message_id})]
+
+
+async def test_authorizations_at_once_never_exceed_the_limit(service):
+    """Thirty payments of 100.00 in ten transactions at once, on an account that is opened by whichever comes first."""
+    consumer = new_id()
+    commands = [authorize(consumer, "100.00") for _ in range(30)]
+    await asyncio.gather(*(handle(service, *commands[i::10]) for i in range(10)))
+    outcomes = sorted([(await replies(service, c))[0].rsplit(".", 1)[1] for c in commands])
+    assert outcomes == ["PaymentAuthorized"] * 10 + ["PaymentDeclined"] * 20
+    statement = await statement_of(consumer, service.engine)
+    assert statement is not None
+    assert (statement.account.authorized, statement.account.available) == (Money.of("1000.00"), Money.zero())
+
+
+async def test_payment_and_registration_at_once_open_one_account(service):
+    async def both(consumer: str) -> None:
+        event = ConsumerRegistered(consumer_id=consumer, name=PersonName("A", "B"), status="ACTIVE")
+        registered = BatchProcessor(EVENTS, service.transactions).process([received(event)])
+        await asyncio.gather(handle(service, authorize(consumer, "10.00")), registered)
+
+    consumers = [new_id() for _ in range(8)]
+    await asyncio.gather(*map(both, consumers))
+    for consumer in consumers:
+        statement = await statement_of(consumer, service.engine)
+        assert statement is not None
+        assert [entry.type for entry, _ in statement.entries] == ["PAYMENT_AUTHORIZED", "ACCOUNT_OPENED"]
+    async with service.engine.connect() as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM dead_letters"))).scalar_one() == 0
+
+
+async def test_the_stored_balance_is_the_fold_of_the_stored_entries(service):
+    consumer = new_id()
+    orders = [new_id() for _ in range(6)]
+    for index, order in enumerate(orders):
+        revision = ReviseAuthorization(consumer_id=consumer, order_id=order, amount=Money.of(f"{20 * index}.50"))
+        reversal = ReverseAuthorization(consumer_id=consumer, order_id=orders[index // 2])
+        await handle(service, authorize(consumer, "60.10", order), received(revision), received(reversal))
+    stored = select(account_entries).where(account_entries.c.consumer_id == consumer)
+    async with service.engine.connect() as connection:
+        entries = (await connection.execute(stored.order_by(account_entries.c.version))).mappings().all()
+        balance = rows.select_by_key(ACCOUNTS.table, ACCOUNTS.key, False)
+        row = (await connection.execute(balance, {"keys": [consumer]})).mappings().one()
+    assert len(entries) == 1 + 6 + 6 + 3  # opened, authorized, revised, reversed (each of three orders once)
+    assert fold(consumer, [entry_from_row(dict(entry)) for entry in entries]) == ACCOUNTS.from_row(dict(row))
+
+
+async def test_the_account_over_http(service, http):
+    consumer, order = new_id(), new_id()
+    assert (await http.get(f"/accounts/{consumer}")).status_code == 404
+    assert (await http.post(f"/accounts/{consumer}/disable")).status_code == 404
+    await handle(service, authorize(consumer, "61.70", order))
+    account = (await http.get(f"/accounts/{consumer}")).json()
+    newest = account["entries"][0]
+    assert {k: account[k] for k in account if k != "entries"} == {
+        "accountId": consumer,
+        "consumerId": consumer,
+        "state": "ENABLED",
+        "creditLimit": "1000.00",
+        "authorized": "61.70",
+        "available": "938.30",
+        "version": 2,
+    }
+    assert (newest["type"], newest["amount"], newest["orderId"]) == ("PAYMENT_AUTHORIZED", "61.70", order)
+    changed = await http.put(f"/accounts/{consumer}/credit-limit", json={"creditLimit": "50"})
+    assert (changed.json()["creditLimit"], changed.json()["available"]) == ("50.00", "0.00")
+    assert (await http.post(f"/accounts/{consumer}/disable")).json()["state"] == "DISABLED"
+    assert (await http.post(f"/accounts/{consumer}/enable")).json()["state"] == "ENABLED"
+
+
+@pytest.mark.parametrize("limit", ["-1", "1.234", "abc", 5, None])
+async def test_a_wrong_limit_is_refused(http, limit):
+    answer = await http.put(f"/accounts/{new_id()}/credit-limit", json={"creditLimit": limit})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "creditLimit")
+
+
+async def test_only_the_newest_hundred_entries_are_told(service, http):
+    consumer = new_id()
+    await handle(service, *(authorize(consumer, "0.01") for _ in range(120)))
+    entries = (await http.get(f"/accounts/{consumer}")).json()["entries"]
+    assert [entry["version"] for entry in entries] == list(range(121, 21, -1))

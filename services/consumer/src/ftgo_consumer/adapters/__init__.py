@@ -1,0 +1,1 @@
+"""Where the consumer service touches PostgreSQL."""

@@ -1,0 +1,29 @@
+"""The composition root: the one place where the parts of the consumer service are wired."""
+
+from ftgo_contracts.channels import CONSUMER_COMMANDS
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_service_kit.app import create_app
+from ftgo_service_kit.service import Service
+
+from ftgo_consumer.http.routes import router
+from ftgo_consumer.messaging.command_handlers import COMMANDS
+from ftgo_consumer.settings import ConsumerSettings
+
+
+def build(settings: ConsumerSettings) -> Service:
+    """The service, ready to run."""
+    service = Service("consumer", settings)
+    service.consumers = [
+        ChannelConsumer(
+            COMMANDS.consumer,
+            [CONSUMER_COMMANDS],
+            COMMANDS,
+            service.transactions,
+            settings.kafka_bootstrap,
+            max_records=settings.batch,
+        )
+    ]
+    app = create_app("FTGO Consumer", "Who may order.")
+    app.include_router(router)
+    service.attach(app)
+    return service

@@ -1,0 +1,1 @@
+"""What the consumer service listens to."""

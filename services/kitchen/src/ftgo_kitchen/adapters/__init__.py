@@ -1,0 +1,1 @@
+"""Where the kitchen service touches PostgreSQL."""

@@ -1,0 +1,14 @@
+"""Bring the database to the newest version: python -m ftgo_kitchen.entrypoints.migrate"""
+
+from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.settings import read_settings
+
+from ftgo_kitchen.settings import KitchenSettings
+
+
+def main() -> None:
+    run_migrations("ftgo_kitchen", read_settings(KitchenSettings).database_url)
+
+
+if __name__ == "__main__":
+    main()

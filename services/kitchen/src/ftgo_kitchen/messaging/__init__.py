@@ -1,0 +1,1 @@
+"""What the kitchen service listens to."""

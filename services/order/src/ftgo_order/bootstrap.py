@@ -1,0 +1,38 @@
+"""The composition root: the one place where the parts of the order service are wired."""
+
+from ftgo_contracts.channels import (
+    CANCEL_ORDER_REPLIES,
+    CONSUMER_EVENTS,
+    CREATE_ORDER_REPLIES,
+    RESTAURANT_EVENTS,
+    REVISE_ORDER_REPLIES,
+)
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_service_kit.app import create_app
+from ftgo_service_kit.service import Service
+
+from ftgo_order import sagas
+from ftgo_order.adapters.order_changes import OrderChanges
+from ftgo_order.http.routes import router
+from ftgo_order.messaging.event_handlers import REPLICAS
+from ftgo_order.settings import OrderSettings
+
+_REPLIES = (CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
+_OWNERS_EVENTS = (CONSUMER_EVENTS, RESTAURANT_EVENTS)
+
+
+def build(settings: OrderSettings) -> Service:
+    """The service, ready to run."""
+    service = Service("order", settings)
+    changes = OrderChanges()
+    service.transactions.after_commit.append(changes.committed)
+    kafka, batch = settings.kafka_bootstrap, settings.batch
+    service.consumers = [
+        ChannelConsumer(handlers.consumer, channels, handlers, service.transactions, kafka, max_records=batch)
+        for channels, handlers in ((_REPLIES, sagas.handlers()), (_OWNERS_EVENTS, REPLICAS))
+    ]
+    app = create_app("FTGO Order", "Orders, and the sagas that create, cancel and revise them.")
+    app.include_router(router)
+    app.state.order_changes = changes
+    service.attach(app)
+    return service

@@ -1,0 +1,192 @@
+"""The REST API of orders. Writes end in a use case and are answered after their commit; reads ask the tables."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from ftgo_messaging.errors import sqlstate
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.transactions import Step
+from ftgo_service_kit.paging import decode_cursor, encode_cursor
+from ftgo_service_kit.problems import NotFound, responses
+from ftgo_service_kit.schemas import UuidStr
+from sqlalchemy.exc import IntegrityError
+
+from ftgo_order.adapters import queries
+from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
+from ftgo_order.adapters.tables import ORDERS
+from ftgo_order.application.cancel_order import cancel_order
+from ftgo_order.application.create_order import create_order_once, loads, put_order
+from ftgo_order.application.revise_order import restaurant_of, revise_order
+from ftgo_order.domain.order import Order, OrderNotFound, OrderState
+from ftgo_order.http.schemas import (
+    ConsumerView,
+    OrderAccepted,
+    OrderPage,
+    OrderRequest,
+    OrderView,
+    RestaurantView,
+    RevisionRequest,
+    consumer_view,
+    order_view,
+    requested,
+    restaurant_view,
+)
+from ftgo_order.http.waiting import event_stream, preferred_wait, settled
+
+T = TypeVar("T")
+OrderId = Annotated[UuidStr, Path(alias="orderId")]
+ConsumerId = Annotated[UuidStr, Path(alias="consumerId")]
+RestaurantId = Annotated[UuidStr, Path(alias="restaurantId")]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+
+_UNIQUE_VIOLATION = "23505"
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    204: {"description": "Settled, and nothing has happened since. Do not reconnect."},
+}
+
+router = APIRouter(tags=["orders"])
+
+
+@router.post("/orders", status_code=202)
+async def post_order(
+    body: OrderRequest, request: Request, response: Response, idempotency_key: IdempotencyKey = None
+) -> OrderAccepted:
+    """Create an order. With an Idempotency-Key a repetition creates no second one and gets the same answer."""
+    command, order_id = body.command(), new_id()
+    step = Step(
+        lambda uow: create_order_once(command, order_id, idempotency_key, uow),
+        [lambda _: loads(command, key=idempotency_key)],
+    )
+    accepted = await _submit(step, request)
+    response.headers["Location"] = f"/orders/{accepted.order_id}"
+    return OrderAccepted(
+        order_id=accepted.order_id, state=OrderState.APPROVAL_PENDING, order_total=accepted.order_total
+    )
+
+
+@router.put(
+    "/orders/{orderId}",
+    response_model_exclude_none=True,
+    responses={202: {"model": OrderView, "description": "Created by this request"}, **responses(409)},
+)
+async def put_order_by_id(order_id: OrderId, body: OrderRequest, request: Request, response: Response) -> OrderView:
+    """Create an order under an id of the client's own: 202 the first time, 200 with the same order afterwards."""
+    command = body.command()
+    step = Step(lambda uow: put_order(command, order_id, uow), [lambda _: loads(command, order_id)])
+    order, created = await _submit(step, request)
+    response.status_code = 202 if created else 200
+    response.headers["Location"] = f"/orders/{order_id}"
+    return _tagged(order, response)
+
+
+@router.get("/orders/{orderId}", response_model=OrderView, response_model_exclude_none=True, responses=responses(404))
+async def get_order(
+    order_id: OrderId,
+    request: Request,
+    response: Response,
+    prefer: Annotated[str | None, Header(description="wait=N: answer when the order is settled")] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> OrderView | Response:
+    """The order. With ``Prefer: wait=N`` the answer comes when it is settled, or after N (at most 30) seconds."""
+    wait = preferred_wait(prefer)
+    order = await settled(order_id, wait, request)
+    if order is None:
+        raise OrderNotFound(f"There is no order {order_id}.")
+    if wait:
+        response.headers["Preference-Applied"] = f"wait={wait}"
+    if if_none_match == _etag(order):
+        return Response(status_code=304, headers={"ETag": _etag(order)})
+    return _tagged(order, response)
+
+
+@router.get("/orders", response_model_exclude_none=False)
+async def list_orders(
+    request: Request,
+    consumer_id: Annotated[UuidStr, Query(alias="consumerId")],
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> OrderPage:
+    """The orders of a consumer, the newest first, page by page."""
+    found = await queries.orders_of(consumer_id, decode_cursor(cursor), limit + 1, request.app.state.engine)
+    page = found[:limit]
+    more = encode_cursor(page[-1].id) if len(found) > limit else None
+    return OrderPage(orders=[order_view(order) for order in page], next=more)
+
+
+@router.get("/orders/{orderId}/events", response_class=StreamingResponse, responses={**_STREAM, **responses(404)})
+async def get_order_events(
+    order_id: OrderId, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0
+) -> Response:
+    """Every change of the order as server-sent events, from the first or from after Last-Event-ID. The stream ends
+    after a settled state (APPROVED, REJECTED, CANCELLED)."""
+    order = await queries.find(ORDERS, order_id, request.app.state.engine)
+    if order is None:
+        raise OrderNotFound(f"There is no order {order_id}.")
+    if order.state.settled and order.version <= last_event_id:
+        return Response(status_code=204)
+    stream: AsyncIterator[str] = event_stream(order_id, last_event_id, request)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+@router.post(
+    "/orders/{orderId}/cancel", status_code=202, response_model_exclude_none=True, responses=responses(404, 409)
+)
+async def post_cancel(order_id: OrderId, request: Request, response: Response) -> OrderView:
+    """Begin to cancel an APPROVED order. The answer is the order in CANCEL_PENDING."""
+    step = Step(lambda uow: cancel_order(order_id, uow), [lambda _: [(ORDERS, order_id)]])
+    return _tagged(await _submit(step, request), response)
+
+
+@router.post(
+    "/orders/{orderId}/revise", status_code=202, response_model_exclude_none=True, responses=responses(404, 409)
+)
+async def post_revise(order_id: OrderId, body: RevisionRequest, request: Request, response: Response) -> OrderView:
+    """Propose other lines for an APPROVED order. The answer is the order in REVISION_PENDING."""
+    items = requested(body.revised_order_line_items)
+    step = Step(
+        lambda uow: revise_order(order_id, items, uow),
+        [lambda _: [(ORDERS, order_id)], lambda uow: restaurant_of(order_id, uow)],
+    )
+    return _tagged(await _submit(step, request), response)
+
+
+@router.get("/consumers/{consumerId}", tags=["replicas"], responses=responses(404))
+async def get_consumer(consumer_id: ConsumerId, request: Request) -> ConsumerView:
+    """What this service knows of a consumer."""
+    consumer = await queries.find(CONSUMERS, consumer_id, request.app.state.engine)
+    if consumer is None:
+        raise NotFound(f"Nothing is known of the consumer {consumer_id}, or not yet.")
+    return consumer_view(consumer)
+
+
+@router.get("/restaurants/{restaurantId}", tags=["replicas"], responses=responses(404))
+async def get_restaurant(restaurant_id: RestaurantId, request: Request) -> RestaurantView:
+    """What this service knows of a restaurant and its menu."""
+    restaurant = await queries.find(RESTAURANTS, restaurant_id, request.app.state.engine)
+    if restaurant is None:
+        raise NotFound(f"Nothing is known of the restaurant {restaurant_id}, or not yet.")
+    return restaurant_view(restaurant)
+
+
+async def _submit(step: Step[T], request: Request) -> T:
+    """Run the step; its result is committed. Two requests that create the same thing at once meet at a unique index:
+    the second one is run again, and finds what the first one made."""
+    for _ in range(3):
+        try:
+            return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]
+        except IntegrityError as error:
+            if sqlstate(error) != _UNIQUE_VIOLATION:
+                raise
+    return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]
+
+
+def _etag(order: Order) -> str:
+    return f'"{order.version}"'
+
+
+def _tagged(order: Order, response: Response) -> OrderView:
+    response.headers["ETag"] = _etag(order)
+    return order_view(order)

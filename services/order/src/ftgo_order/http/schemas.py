@@ -1,0 +1,187 @@
+"""What the REST API of orders takes and gives."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+from ftgo_service_kit.schemas import ApiModel, MoneyOut, Text, UuidStr
+from pydantic import AfterValidator, AwareDatetime, Field
+
+from ftgo_order.adapters.replicas import ConsumerReplica, RestaurantReplica
+from ftgo_order.application.create_order import CreateOrder
+from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Rejection, Revision
+from ftgo_order.domain.pricing import MAX_LINES, MAX_QUANTITY, RequestedLineItem
+
+
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is not a time of this calendar in UTC") from None
+
+
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class AddressModel(ApiModel):
+    street1: Text
+    street2: Text | None = None
+    city: Text
+    state: Text
+    zip: Text
+
+
+class LineItemRequest(ApiModel):
+    menu_item_id: Text
+    quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
+
+
+LineItems = Annotated[tuple[LineItemRequest, ...], Field(min_length=1, max_length=MAX_LINES)]
+
+
+class OrderRequest(ApiModel):
+    consumer_id: UuidStr
+    restaurant_id: UuidStr
+    delivery_time: Time
+    delivery_address: AddressModel
+    line_items: LineItems
+
+    def command(self) -> CreateOrder:
+        address = Address(**self.delivery_address.model_dump())
+        return CreateOrder(
+            self.consumer_id,
+            self.restaurant_id,
+            Delivery(self.delivery_time, address),
+            requested(self.line_items),
+        )
+
+
+class RevisionRequest(ApiModel):
+    """All lines that the order is to have, not only those that change."""
+
+    revised_order_line_items: LineItems
+
+
+def requested(items: tuple[LineItemRequest, ...]) -> tuple[RequestedLineItem, ...]:
+    return tuple(RequestedLineItem(item.menu_item_id, item.quantity) for item in items)
+
+
+class OrderAccepted(ApiModel):
+    """The answer to POST. A repetition with the same Idempotency-Key gets the very same answer."""
+
+    order_id: UuidStr
+    state: OrderState
+    order_total: MoneyOut
+
+
+class LineItemView(ApiModel):
+    menu_item_id: str
+    name: str
+    price: MoneyOut
+    quantity: int
+
+
+class RevisionView(ApiModel):
+    order_total: MoneyOut
+    line_items: list[LineItemView]
+
+
+class RejectionView(ApiModel):
+    reason: str
+    service: str
+
+
+class OrderView(ApiModel):
+    """``revision`` is there while the order is in REVISION_PENDING, ``rejection`` when it is REJECTED."""
+
+    order_id: UuidStr
+    state: OrderState
+    order_total: MoneyOut
+    consumer_id: UuidStr
+    restaurant_id: UuidStr
+    delivery_time: datetime
+    delivery_address: AddressModel
+    line_items: list[LineItemView]
+    revision: RevisionView | None = None
+    rejection: RejectionView | None = None
+    version: int
+
+
+class OrderPage(ApiModel):
+    orders: list[OrderView]
+    next: str | None
+
+
+class NameView(ApiModel):
+    first_name: str
+    last_name: str
+
+
+class ConsumerView(ApiModel):
+    """The consumer as this service knows it, as of ``version``."""
+
+    consumer_id: UuidStr
+    name: NameView
+    status: str
+    version: int
+
+
+class MenuItemView(ApiModel):
+    id: str
+    name: str
+    price: MoneyOut
+
+
+class MenuView(ApiModel):
+    menu_items: list[MenuItemView]
+
+
+class RestaurantView(ApiModel):
+    """The restaurant as this service knows it, as of ``version``."""
+
+    id: UuidStr
+    name: str
+    menu: MenuView
+    version: int
+
+
+def order_view(order: Order) -> OrderView:
+    return OrderView(
+        order_id=order.id,
+        state=order.state,
+        order_total=order.order_total,
+        consumer_id=order.consumer_id,
+        restaurant_id=order.restaurant_id,
+        delivery_time=order.delivery.time,
+        delivery_address=_address(order.delivery.address),
+        line_items=_lines(order.line_items),
+        revision=_revision(order.revision) if order.revision else None,
+        rejection=_rejection(order.rejection) if order.rejection else None,
+        version=order.version,
+    )
+
+
+def _address(a: Address) -> AddressModel:
+    return AddressModel(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip)
+
+
+def _revision(revision: Revision) -> RevisionView:
+    return RevisionView(order_total=revision.order_total, line_items=_lines(revision.line_items))
+
+
+def _rejection(rejection: Rejection) -> RejectionView:
+    return RejectionView(reason=rejection.reason, service=rejection.service)
+
+
+def _lines(items: tuple[OrderLineItem, ...]) -> list[LineItemView]:
+    return [LineItemView(menu_item_id=i.menu_item_id, name=i.name, price=i.price, quantity=i.quantity) for i in items]
+
+
+def consumer_view(consumer: ConsumerReplica) -> ConsumerView:
+    name = NameView(first_name=consumer.first_name, last_name=consumer.last_name)
+    return ConsumerView(consumer_id=consumer.id, name=name, status=consumer.status, version=consumer.version)
+
+
+def restaurant_view(restaurant: RestaurantReplica) -> RestaurantView:
+    items = [MenuItemView(id=i.id, name=i.name, price=i.price) for i in restaurant.menu.values()]
+    menu = MenuView(menu_items=items)
+    return RestaurantView(id=restaurant.id, name=restaurant.name, menu=menu, version=restaurant.version)

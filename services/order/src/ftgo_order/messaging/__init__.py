@@ -1,0 +1,1 @@
+"""What the order service listens to, besides the replies to its sagas."""

@@ -1,0 +1,34 @@
+"""Feeds the replicas of consumers and restaurants.
+
+Without deduplication by message id: the version in the replica's row recognises what is old.
+"""
+
+from ftgo_contracts.consumer.events import (
+    ConsumerBlocked,
+    ConsumerEvent,
+    ConsumerRegistered,
+    ConsumerRenamed,
+    ConsumerUnblocked,
+)
+from ftgo_contracts.kitchen.events import RestaurantCreated, RestaurantEvent, RestaurantMenuRevised
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.message import SEQUENCE, Message
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_order.adapters.replicas import keep_consumer, keep_restaurant
+
+REPLICAS = MessageHandlers("order-replicas")
+
+
+@REPLICAS.handle(ConsumerRegistered, deduplicate=False, with_message=True)
+@REPLICAS.handle(ConsumerRenamed, deduplicate=False, with_message=True)
+@REPLICAS.handle(ConsumerBlocked, deduplicate=False, with_message=True)
+@REPLICAS.handle(ConsumerUnblocked, deduplicate=False, with_message=True)
+async def on_consumer_event(event: ConsumerEvent, uow: UnitOfWork, message: Message) -> None:
+    await keep_consumer(event, int(message.headers[SEQUENCE]), uow)
+
+
+@REPLICAS.handle(RestaurantCreated, deduplicate=False, with_message=True)
+@REPLICAS.handle(RestaurantMenuRevised, deduplicate=False, with_message=True)
+async def on_restaurant_event(event: RestaurantEvent, uow: UnitOfWork, message: Message) -> None:
+    await keep_restaurant(event, int(message.headers[SEQUENCE]), uow)

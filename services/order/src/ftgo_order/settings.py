@@ -1,0 +1,11 @@
+"""The settings of the order service: FTGO_ORDER_PORT, FTGO_ORDER_DATABASE_URL, ..."""
+
+from ftgo_service_kit.settings import ServiceSettings
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+
+class OrderSettings(ServiceSettings):
+    model_config = SettingsConfigDict(env_prefix="FTGO_ORDER_", extra="ignore")
+
+    port: int = Field(default=8082, ge=1, le=65535)

@@ -1,0 +1,277 @@
+"""The order service's REST API and replicas on a real PostgreSQL; Kafka is not needed for any of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
+from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerRegistered, PersonName
+from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
+from ftgo_contracts.money import Money
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import codec
+from ftgo_messaging import message as m
+from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.registry import by_class
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transactions import Step
+from ftgo_order.application import order_steps
+from ftgo_order.bootstrap import build
+from ftgo_order.messaging.event_handlers import REPLICAS
+from ftgo_order.settings import OrderSettings
+from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.service import Service
+from sqlalchemy import text
+
+
+@pytest.fixture(scope="module")
+async def service(postgres: Postgres) -> AsyncIterator[Service]:
+    dsn = (await postgres.create_service_databases(["order"]))["order"]
+    await asyncio.to_thread(run_migrations, "ftgo_order", dsn)
+    service = build(OrderSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
+    service.group_commit.start()
+    yield service
+    await service.group_commit.stop()
+    await service.engine.dispose()
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://order", timeout=30) as client:
+        yield client
+
+
+async def told(service: Service, event, version: int) -> None:
+    """Hand an event to the replicas, as if it had come from Kafka."""
+    kind, subject = by_class(type(event)), getattr(event, "restaurant_id", None) or event.consumer_id
+    headers = {m.ID: new_id(), m.TYPE: kind.name, m.SUBJECT: subject, m.SEQUENCE: str(version)}
+    channel = RESTAURANT_EVENTS if hasattr(event, "restaurant_id") else CONSUMER_EVENTS
+    record = Received(
+        channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)
+    )
+    await BatchProcessor(REPLICAS, service.transactions).process([record])
+
+
+@pytest.fixture(scope="module")
+async def restaurant(service: Service) -> str:
+    items = (MenuItem("1", "Chicken Vindaloo", Money.of("12.34")), MenuItem("2", "Naan", Money.of("2.50")))
+    event = RestaurantCreated(restaurant_id=new_id(), name="Ajanta", menu_items=items)
+    await told(service, event, 1)
+    return event.restaurant_id
+
+
+def body(restaurant: str, consumer: str | None = None, **changes):
+    return {
+        "consumerId": consumer or new_id(),
+        "restaurantId": restaurant,
+        "deliveryTime": "2030-01-01T18:00:00+02:00",
+        "deliveryAddress": {"street1": "1 Main Street", "city": "Oakland", "state": "CA", "zip": "94611"},
+        "lineItems": [{"menuItemId": "1", "quantity": 5}],
+    } | changes
+
+
+async def approve(service: Service, order_id: str) -> None:
+    await service.transactions.run_step(Step(lambda uow: order_steps.approve(order_id, uow)))
+
+
+async def waited_for(service: Service) -> None:
+    """Somebody waits for an order."""
+    assert len(service.app.state.order_changes) > 0
+
+
+async def created(http, restaurant, **headers) -> str:
+    answer = await http.post("/orders", json=body(restaurant), headers=headers)
+    assert answer.status_code == 202
+    return answer.json()["orderId"]
+
+
+async def test_an_order_is_accepted_and_can_be_read(http, restaurant):
+    answer = await http.post("/orders", json=body(restaurant))
+    assert answer.status_code == 202
+    accepted = answer.json()
+    assert accepted == {"orderId": accepted["orderId"], "state": "APPROVAL_PENDING", "orderTotal": "61.70"}
+    read = await http.get(answer.headers["location"])
+    order = read.json()
+    assert (order["state"], order["version"], read.headers["etag"]) == ("APPROVAL_PENDING", 1, '"1"')
+    assert order["lineItems"] == [{"menuItemId": "1", "name": "Chicken Vindaloo", "price": "12.34", "quantity": 5}]
+    assert order["deliveryTime"] == "2030-01-01T16:00:00Z"
+    assert "rejection" not in order
+    assert (await http.get(f"/orders/{accepted['orderId']}", headers={"If-None-Match": '"1"'})).status_code == 304
+
+
+async def test_fifty_equal_posts_at_once_make_one_order(http, service, restaurant):
+    request = body(restaurant)
+    answers = await asyncio.gather(
+        *(http.post("/orders", json=request, headers={"Idempotency-Key": "once"}) for _ in range(50))
+    )
+    assert {(a.status_code, a.text) for a in answers} == {(202, answers[0].text)}
+    orders = (await http.get("/orders", params={"consumerId": request["consumerId"]})).json()["orders"]
+    assert [o["orderId"] for o in orders] == [answers[0].json()["orderId"]]
+    different = await http.post(
+        "/orders",
+        json=request | {"lineItems": [{"menuItemId": "2", "quantity": 1}]},
+        headers={"Idempotency-Key": "once"},
+    )
+    assert (different.status_code, different.json()["type"]) == (422, "urn:ftgo:idempotency-key-reused")
+
+
+async def test_twenty_equal_puts_at_once_make_one_order(http, restaurant):
+    path, request = f"/orders/{new_id()}", body(restaurant)
+    answers = await asyncio.gather(*(http.put(path, json=request) for _ in range(20)))
+    assert sorted(a.status_code for a in answers) == [200] * 19 + [202]
+    assert len({a.text for a in answers}) == 1
+    different = await http.put(path, json=request | {"deliveryTime": "2030-01-01T19:00:00Z"})
+    assert different.status_code == 409
+    same_moment = await http.put(path, json=request | {"deliveryTime": "2030-01-01T16:00:00Z"})
+    assert same_moment.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"lineItems": []}, "lineItems"),
+        ({"lineItems": [{"menuItemId": "1", "quantity": 0}]}, "lineItems.0.quantity"),
+        ({"lineItems": [{"menuItemId": "1", "quantity": 101}]}, "lineItems.0.quantity"),
+        ({"lineItems": [{"menuItemId": "1", "quantity": 1}] * 51}, "lineItems"),
+        ({"lineItems": [{"menuItemId": "9", "quantity": 1}]}, "lineItems.0.menuItemId"),
+        ({"deliveryTime": "tomorrow"}, "deliveryTime"),
+        ({"deliveryTime": "9999-12-31T23:59:00-05:00"}, "deliveryTime"),
+        ({"consumerId": "1"}, "consumerId"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+async def test_a_wrong_request_names_the_field(http, restaurant, changes, field):
+    answer = await http.post("/orders", json=body(restaurant, **changes))
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert field in [e["field"] for e in answer.json()["errors"]]
+
+
+async def test_an_unknown_restaurant_is_refused(http):
+    answer = await http.post("/orders", json=body(new_id()))
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:ftgo:unknown-restaurant")
+
+
+async def test_a_consumer_known_to_be_blocked_is_refused_and_old_news_do_not_unblock(http, service, restaurant):
+    consumer = new_id()
+    name = PersonName("Asha", "Rao")
+    await told(service, ConsumerBlocked(consumer_id=consumer, name=name, status="BLOCKED"), 2)
+    await told(service, ConsumerRegistered(consumer_id=consumer, name=name, status="ACTIVE"), 1)
+    replica = (await http.get(f"/consumers/{consumer}")).json()
+    assert replica == {
+        "consumerId": consumer,
+        "name": {"firstName": "Asha", "lastName": "Rao"},
+        "status": "BLOCKED",
+        "version": 2,
+    }
+    answer = await http.post("/orders", json=body(restaurant, consumer))
+    assert (answer.status_code, answer.json()["type"]) == (422, "urn:ftgo:consumer-blocked")
+
+
+async def test_replicas_can_be_read(http, restaurant):
+    replica = (await http.get(f"/restaurants/{restaurant}")).json()
+    assert (replica["name"], replica["version"]) == ("Ajanta", 1)
+    assert replica["menu"]["menuItems"][1] == {"id": "2", "name": "Naan", "price": "2.50"}
+    assert (await http.get(f"/restaurants/{new_id()}")).status_code == 404
+    assert (await http.get(f"/consumers/{new_id()}")).status_code == 404
+
+
+async def test_a_get_that_waits_is_answered_as_soon_as_the_order_is_settled(http, service, restaurant):
+    order_id = await created(http, restaurant)
+    began = asyncio.get_running_loop().time()
+    waiting = asyncio.create_task(http.get(f"/orders/{order_id}", headers={"Prefer": "wait=20"}))
+    await eventually(lambda: waited_for(service))
+    pending = await http.get(f"/orders/{order_id}", headers={"Prefer": "wait=0"})
+    assert pending.json()["state"] == "APPROVAL_PENDING"
+    await approve(service, order_id)
+    answer = await waiting
+    assert (answer.json()["state"], answer.headers["preference-applied"]) == ("APPROVED", "wait=20")
+    assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_a_get_that_waited_long_enough_is_answered_with_what_there_is(http, restaurant):
+    order_id = await created(http, restaurant)
+    answer = await http.get(f"/orders/{order_id}", headers={"Prefer": "wait=1"})
+    assert answer.json()["state"] == "APPROVAL_PENDING"
+
+
+def events_in(stream: str):
+    frames = [dict(line.split(": ", 1) for line in f.split("\n")) for f in stream.strip().split("\n\n") if f]
+    return [(int(f["id"]), json.loads(f["data"])["state"]) for f in frames if "id" in f]
+
+
+async def test_the_stream_of_an_order_tells_all_and_ends(http, service, restaurant):
+    order_id = await created(http, restaurant)
+    stream = asyncio.create_task(http.get(f"/orders/{order_id}/events"))
+    await eventually(lambda: waited_for(service))
+    await approve(service, order_id)
+    answer = await stream
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert events_in(answer.text) == [(1, "APPROVAL_PENDING"), (2, "APPROVED")]
+    resumed = await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "1"})
+    assert events_in(resumed.text) == [(2, "APPROVED")]
+    assert (await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "2"})).status_code == 204
+    assert (await http.get(f"/orders/{new_id()}/events")).status_code == 404
+
+
+async def test_the_stream_of_a_rejected_order_says_why(http, service, restaurant):
+    order_id = await created(http, restaurant)
+    await service.transactions.run_step(Step(lambda uow: order_steps.reject(order_id, "BLOCKED", "consumer", uow)))
+    answer = await http.get(f"/orders/{order_id}/events")
+    assert events_in(answer.text)[-1] == (2, "REJECTED")
+    assert '"rejection":{"reason":"BLOCKED","service":"consumer"}' in answer.text
+    order = (await http.get(f"/orders/{order_id}")).json()
+    assert order["rejection"] == {"reason": "BLOCKED", "service": "consumer"}
+
+
+async def test_cancel_and_revise(http, service, restaurant):
+    order_id = await created(http, restaurant)
+    revision = {"revisedOrderLineItems": [{"menuItemId": "2", "quantity": 2}]}
+    for path, json_body in (("cancel", None), ("revise", revision)):
+        refused = await http.post(f"/orders/{order_id}/{path}", json=json_body)
+        assert (refused.status_code, refused.json()["type"]) == (409, "urn:ftgo:wrong-state")
+    await approve(service, order_id)
+    revised = await http.post(f"/orders/{order_id}/revise", json=revision)
+    assert (revised.status_code, revised.json()["state"]) == (202, "REVISION_PENDING")
+    assert (revised.json()["orderTotal"], revised.json()["revision"]["orderTotal"]) == ("61.70", "5.00")
+    await service.transactions.run_step(Step(lambda uow: order_steps.confirm_revise(order_id, uow)))
+    answers = await asyncio.gather(*(http.post(f"/orders/{order_id}/cancel") for _ in range(5)))
+    assert sorted(a.status_code for a in answers) == [202, 409, 409, 409, 409]
+    order = (await http.get(f"/orders/{order_id}")).json()
+    assert (order["state"], order["orderTotal"]) == ("CANCEL_PENDING", "5.00")
+    for path in ("cancel", "revise"):
+        assert (await http.post(f"/orders/{new_id()}/{path}", json=revision)).status_code == 404
+
+
+async def test_pages_neither_skip_nor_repeat(http, restaurant):
+    consumer = new_id()
+    ids = [(await http.post("/orders", json=body(restaurant, consumer))).json()["orderId"] for _ in range(5)]
+    seen, cursor = [], None
+    for _ in range(3):
+        query = {"consumerId": consumer, "limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await http.get("/orders", params=query)).json()
+        seen += [o["orderId"] for o in page["orders"]]
+        cursor = page["next"]
+    assert (seen, cursor) == (sorted(ids, reverse=True), None)
+    bad = await http.get("/orders", params={"consumerId": consumer, "cursor": "nonsense"})
+    assert bad.status_code == 422
+
+
+async def test_an_accepted_order_is_one_transaction(service, http, restaurant):
+    """Order, history, saga, event and command are all there, and by one commit."""
+    before = service.transactions.commits
+    order_id = await created(http, restaurant)
+    assert service.transactions.commits == before + 1
+    async with service.engine.connect() as connection:
+        types = await connection.execute(
+            text(
+                "SELECT CAST(headers AS json)->>'ce_type' FROM outbox WHERE position(:id IN encode(body, 'escape')) > 0"
+                " ORDER BY position"
+            ),
+            {"id": order_id},
+        )
+        assert [row[0] for row in types] == ["ftgo.order.OrderCreated", "ftgo.consumer.VerifyConsumer"]

@@ -1,0 +1,53 @@
+"""Waiting for an order: how long, and woken by what."""
+
+import asyncio
+
+import pytest
+from ftgo_order.adapters.order_changes import OrderChanges
+from ftgo_order.http.waiting import preferred_wait
+
+
+@pytest.mark.parametrize(
+    ("prefer", "seconds"),
+    [
+        (None, 0),
+        ("wait=5", 5),
+        ("respond-async, wait=10", 10),
+        ("Wait = 7; x=1", 7),
+        ('wait="3"', 3),
+        ("wait=600", 30),
+        ("wait=-1", 0),
+        ("wait=soon", 0),
+        ("nowait=5", 0),
+        ("wait=", 0),
+    ],
+)
+def test_preferred_wait(prefer, seconds):
+    assert preferred_wait(prefer) == seconds
+
+
+async def test_a_change_wakes_everybody_who_waits_for_that_order():
+    changes = OrderChanges()
+    with changes.watch("a") as one, changes.watch("a") as two, changes.watch("b") as other:
+        changes.notify(["a", "unwatched"])
+        async with asyncio.timeout(0.5):
+            await one.wait(60)
+            await two.wait(60)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await other.wait(60)
+    assert len(changes) == 0
+
+
+async def test_a_change_between_reading_and_waiting_is_not_missed():
+    changes = OrderChanges()
+    with changes.watch("a") as watch:
+        changes.notify(["a"])
+        async with asyncio.timeout(0.5):
+            await watch.wait(60)
+
+
+async def test_without_any_notice_it_looks_again_after_a_second():
+    with OrderChanges().watch("a") as watch:
+        async with asyncio.timeout(3):
+            await watch.wait(60)

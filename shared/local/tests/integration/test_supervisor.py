@@ -1,0 +1,213 @@
+"""`ftgo up` with real PostgreSQL and Kafka and two services that do nothing, driven as a user does: by commands."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ftgo_local.ports import DEFAULT_PORTS, free_port
+from ftgo_local.state import StateDirectory
+
+FAKE_PLATFORM = Path(__file__).parents[1] / "fake_platform.py"
+
+
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"waited in vain until {what}"
+        time.sleep(0.05)
+    return result
+
+
+def alive(pid: int) -> bool:
+    """A zombie is not: whoever has to collect it may be slow."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+class Up:
+    """A running `ftgo up`, and the commands of another terminal."""
+
+    def __init__(self, path: Path, ports: dict[str, int]) -> None:
+        self.path = path
+        self.ports = ports
+        self.output = path.with_suffix(".out")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **environment: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, str(FAKE_PLATFORM), str(self.path), json.dumps(self.ports)]
+        with self.output.open("wb") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
+        return self.process
+
+    def started(self) -> "Up":
+        self.start()
+        eventually(lambda: "Everything is up" in self.text or self.ended, "all is up", 60)
+        assert not self.ended, self.text
+        return self
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+    @property
+    def ended(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def ftgo(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        environment = {**os.environ, "FTGO_STATE_DIR": str(self.path)}
+        command = [sys.executable, "-m", "ftgo_local", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+
+    def status(self) -> dict[str, Any]:
+        done = self.ftgo("status", "--json")
+        assert done.returncode == 0, done.stderr
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    def pids(self) -> list[int]:
+        state = StateDirectory(self.path).read()
+        assert state is not None
+        return [unit.pid for unit in state.units.values() if unit.pid]
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    up = Up(tmp_path_factory.mktemp("up") / "state", {name: free_port() for name in DEFAULT_PORTS})
+    yield up
+    if up.process is not None and not up.ended:
+        up.process.terminate()
+        up.process.wait(60)
+    up.ftgo("reset", "--yes")
+
+
+def test_up_starts_everything_and_status_tells(up: Up) -> None:
+    status = up.started().status()
+    assert set(status["services"]) == {"order", "accounting"}
+    for service in status["services"].values():
+        assert service["ready"]
+        assert psutil.pid_exists(service["pid"])
+        assert Path(service["log"]).exists()
+    assert status["postgres"]["dsns"]["order"].endswith(f"127.0.0.1:{up.ports['postgres']}/ftgo_order")
+    assert status["kafka"]["bootstrap"] == f"127.0.0.1:{up.ports['kafka']}"
+    password = status["postgres"]["dsns"]["order"].split(":")[2].split("@")[0]
+    assert all(password not in log.read_text() for log in (up.path / "logs").iterdir())
+
+
+def test_a_second_up_is_refused_and_harms_nothing(up: Up) -> None:
+    before = up.pids()
+    second = up.ftgo("up")
+    assert second.returncode == 3
+    assert "already up" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert up.pids() == before
+
+
+def test_a_killed_process_is_started_again_at_once_and_its_log_says_so(up: Up) -> None:
+    for name in ("order", "kafka", "postgres"):
+        status = up.status()
+        old = status["services"].get(name, status.get(name))["pid"]
+        os.kill(old, signal.SIGKILL)
+
+        def running_again(name: str = name, old: int = old) -> bool:
+            state = StateDirectory(up.path).read()
+            return state is not None and state.units[name].status == "running" and state.units[name].pid != old
+
+        eventually(running_again, f"{name} runs again")
+        log = up.ftgo("logs", name, "--lines", "1000").stdout
+        assert f"{name} (pid {old}) was killed by SIGKILL: it is started again at once." in log
+
+
+def test_what_is_stopped_on_purpose_stays_stopped(up: Up) -> None:
+    for name in ("accounting", "kafka"):
+        done = up.ftgo("stop", name)
+        assert done.returncode == 0, done.stderr
+        status = up.status()
+        unit = status["services"].get(name, status.get(name))
+        assert (unit["status"], unit["pid"]) == ("stopped", None)
+    time.sleep(1)  # what must not happen has no event to wait for
+    assert len(up.pids()) == 2
+    without_kafka = up.ftgo("start", "accounting")
+    assert without_kafka.returncode == 0
+    assert up.ftgo("start", "kafka").returncode == 0
+    assert len(up.pids()) == 4
+
+
+def test_restart_changes_the_pid(up: Up) -> None:
+    old = up.status()["services"]["order"]["pid"]
+    assert up.ftgo("restart", "order").returncode == 0
+    service = up.status()["services"]["order"]
+    assert service["pid"] != old
+    assert service["ready"]
+
+
+def test_ctrl_c_stops_everything_in_order(up: Up) -> None:
+    pids = up.pids()
+    assert up.process is not None
+    up.process.send_signal(signal.SIGINT)
+    assert up.process.wait(30) == 0
+    assert not any(alive(pid) for pid in pids)
+    positions = [up.text.index(step) for step in ("Stop services", "Stop kafka", "Stop postgres")]
+    assert positions == sorted(positions)
+    assert up.ftgo("status").returncode == 3
+
+
+def test_down_from_another_terminal_stops_a_foreground_up(up: Up) -> None:
+    pids = up.started().pids()
+    assert up.ftgo("down").returncode == 0
+    assert up.process is not None
+    assert up.process.wait(5) == 0
+    assert not any(alive(pid) for pid in pids)
+    assert up.ftgo("down").stdout.strip() == "Nothing is running."
+
+
+def test_what_a_killed_supervisor_leaves_is_ended_by_the_next_up(up: Up) -> None:
+    orphans = up.started().pids()
+    assert up.process is not None
+    up.process.kill()
+    up.process.wait()
+    assert all(psutil.pid_exists(pid) for pid in orphans)
+    pids = up.started().pids()
+    assert not any(alive(pid) for pid in orphans)
+    assert up.text.count("was left behind by a killed ftgo up: it is stopped.") == len(orphans) == len(pids)
+
+
+def test_down_ends_what_a_killed_supervisor_leaves(up: Up) -> None:
+    orphans = up.pids()
+    assert up.process is not None
+    up.process.kill()
+    up.process.wait()
+    done = up.ftgo("down")
+    assert done.returncode == 0
+    assert "left behind" in done.stdout
+    assert not any(alive(pid) for pid in orphans)
+
+
+def test_a_port_in_use_is_a_sentence(up: Up) -> None:
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", up.ports["order"]))
+        server.listen()
+        assert up.start().wait(30) == 1
+    assert f"Port {up.ports['order']} (order) is used by" in up.text
+    assert "Traceback" not in up.text
+
+
+def test_a_failing_service_is_shown_with_its_log_and_nothing_is_left_running(up: Up) -> None:
+    assert up.start(FAKE_FAILURE="accounting").wait(60) == 1
+    assert "FAILED Accounting" in up.text
+    assert "| there is no cheese" in up.text
+    assert "Traceback" not in up.text
+    assert up.pids() == []
+
+
+def test_reset_begins_anew(up: Up) -> None:
+    assert up.ftgo("reset", "--yes").returncode == 0
+    assert list(up.path.iterdir()) == []
