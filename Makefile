@@ -20,7 +20,8 @@ check: .venv/ready ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local
+	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
+		-p ftgo_order -p ftgo_consumer -p ftgo_kitchen -p ftgo_accounting
 
 test: .venv/ready ## the tests
 	$(BIN)/pytest

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal
+from functools import total_ordering
 
 _FORM = re.compile(r"-?\d{1,12}(\.\d{1,2})?")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@total_ordering
 class Money:
-    """``Money(6170)`` is 61.70. On the wire and in JSON it is the string "61.70"."""
+    """``Money(6170)`` is 61.70. On the wire and in JSON it is the string "61.70".
+
+    Not a dataclass: msgspec would write one as an object of its fields instead of asking ``to_wire``."""
+
+    __slots__ = ("minor_units",)
 
     minor_units: int
+
+    def __init__(self, minor_units: int) -> None:
+        object.__setattr__(self, "minor_units", minor_units)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("money never changes")
 
     @classmethod
     def zero(cls) -> Money:
@@ -27,7 +37,12 @@ class Money:
             raise ValueError(f"{text!r} is not an amount of money like '61.70'")
         return cls(int(Decimal(text).scaleb(2)))
 
-    from_wire = of
+    @classmethod
+    def from_wire(cls, text: object) -> Money:
+        """As ``of``, but a JSON number is refused: 61.7 may have been through a float."""
+        if not isinstance(text, str):
+            raise ValueError(f"{text!r} is not an amount of money like '61.70'")
+        return cls.of(text)
 
     def to_wire(self) -> str:
         return str(self)
@@ -40,6 +55,27 @@ class Money:
         sign = "-" if self.minor_units < 0 else ""
         units, cents = divmod(abs(self.minor_units), 100)
         return f"{sign}{units}.{cents:02d}"
+
+    def __repr__(self) -> str:
+        return f"Money.of('{self}')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Money) and self.minor_units == other.minor_units
+
+    def __lt__(self, other: Money) -> bool:
+        return self.minor_units < other.minor_units
+
+    def __hash__(self) -> int:
+        return hash(self.minor_units)
+
+    def __copy__(self) -> Money:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Money:
+        return self
+
+    def __reduce__(self) -> tuple[type[Money], tuple[int]]:
+        return Money, (self.minor_units,)
 
     def __add__(self, other: Money) -> Money:
         return Money(self.minor_units + other.minor_units)

@@ -74,3 +74,11 @@ def test_a_command_survives_the_wire_and_is_keyed_by_its_aggregate() -> None:
 def test_bad_fields_are_undecodable(body: str) -> None:
     with pytest.raises(Undecodable):
         codec.decode(body, accounting.AuthorizePayment)
+
+
+def test_money_is_a_string_on_the_wire() -> None:
+    """Golden bytes: what other languages read."""
+    command = accounting.AuthorizePayment(consumer_id=ID, order_id=ID, amount=Money.of("61.7"))
+    wire = codec.encode(command)
+    assert wire == f'{{"consumerId":"{ID}","orderId":"{ID}","amount":"61.70"}}'.encode()
+    assert codec.decode(wire, accounting.AuthorizePayment) == command

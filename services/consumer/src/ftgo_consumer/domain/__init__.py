@@ -1,1 +1,1 @@
-"""The account and its entries. No database, no broker, no clock."""
+"""The consumer. No database, no broker, no clock."""

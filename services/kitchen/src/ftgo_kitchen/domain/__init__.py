@@ -1,1 +1,1 @@
-"""The account and its entries. No database, no broker, no clock."""
+"""Restaurants and tickets. No database, no broker, no clock."""

@@ -1,0 +1,174 @@
+"""The Ticket aggregate: what the kitchen has to cook for one order, and its state machine.
+
+    CREATE_PENDING -> AWAITING_ACCEPTANCE or CANCELLED
+    AWAITING_ACCEPTANCE -> ACCEPTED -> PREPARING -> READY_FOR_PICKUP -> PICKED_UP
+    AWAITING_ACCEPTANCE or ACCEPTED -> CANCEL_PENDING -> CANCELLED, or back
+    AWAITING_ACCEPTANCE or ACCEPTED -> REVISION_PENDING -> back
+
+What a saga asks after its ``begin`` cannot be refused and may be repeated: it returns the very same ticket when there
+is nothing left to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from ftgo_messaging.errors import DomainError
+
+
+class TicketNotFound(DomainError):
+    """There is no ticket with this id."""
+
+    slug = "ticket-not-found"
+    status = 404
+
+
+class WrongState(DomainError):
+    """The ticket's state does not allow this, at least not now."""
+
+    slug = "wrong-state"
+    status = 409
+
+
+class ReadyByInThePast(DomainError):
+    """A meal cannot be ready before now."""
+
+    slug = "ready-by-in-the-past"
+    status = 422
+
+
+class TicketState(StrEnum):
+    CREATE_PENDING = "CREATE_PENDING"
+    AWAITING_ACCEPTANCE = "AWAITING_ACCEPTANCE"
+    ACCEPTED = "ACCEPTED"
+    PREPARING = "PREPARING"
+    READY_FOR_PICKUP = "READY_FOR_PICKUP"
+    PICKED_UP = "PICKED_UP"
+    CANCEL_PENDING = "CANCEL_PENDING"
+    CANCELLED = "CANCELLED"
+    REVISION_PENDING = "REVISION_PENDING"
+
+
+_CHANGEABLE = {TicketState.AWAITING_ACCEPTANCE, TicketState.ACCEPTED}
+
+
+@dataclass(frozen=True, slots=True)
+class LineItem:
+    menu_item_id: str
+    name: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """``id`` is the order's id. ``before`` is the state to go back to, there exactly in a pending state that has one.
+    ``version`` grows by one with every change."""
+
+    id: str
+    restaurant_id: str | None
+    state: TicketState
+    line_items: tuple[LineItem, ...]
+    before: TicketState | None = None
+    ready_by: datetime | None = None
+    version: int = 1
+
+    @classmethod
+    def create(cls, id: str, restaurant_id: str, line_items: tuple[LineItem, ...]) -> Ticket:
+        return cls(id, restaurant_id, TicketState.CREATE_PENDING, line_items)
+
+    @classmethod
+    def never_made(cls, id: str) -> Ticket:
+        """A tombstone: its creation was cancelled before it arrived, and is to find this when it comes."""
+        return cls(id, None, TicketState.CANCELLED, ())
+
+    # -- create ----------------------------------------------------------------------------------------------------
+
+    def confirm_create(self) -> Ticket:
+        """Hand the ticket to the kitchen. Nothing to do when that has happened, whatever came after it."""
+        if self.state is TicketState.CREATE_PENDING:
+            return self._become(TicketState.AWAITING_ACCEPTANCE)
+        if self.state is TicketState.CANCELLED and self.restaurant_id is None:
+            raise WrongState(f"The ticket {self.id} was never made; it cannot be confirmed.")
+        return self
+
+    def cancel_create(self) -> Ticket:
+        """Compensation: never refused. A ticket that the kitchen has got already is not touched: a saga that confirms
+        does not cancel."""
+        return self._become(TicketState.CANCELLED) if self.state is TicketState.CREATE_PENDING else self
+
+    # -- cancel ----------------------------------------------------------------------------------------------------
+
+    def begin_cancel(self) -> Ticket:
+        if self.state is TicketState.CANCEL_PENDING:
+            return self
+        return self._suspend(TicketState.CANCEL_PENDING, "cancelled")
+
+    def undo_cancel(self) -> Ticket:
+        return self._resume() if self.state is TicketState.CANCEL_PENDING else self
+
+    def confirm_cancel(self) -> Ticket:
+        if self.state is TicketState.CANCEL_PENDING:
+            return replace(self._become(TicketState.CANCELLED), before=None)
+        return self._only(TicketState.CANCELLED, "cancelled for good")
+
+    # -- revise ----------------------------------------------------------------------------------------------------
+
+    def begin_revise(self) -> Ticket:
+        if self.state is TicketState.REVISION_PENDING:
+            return self
+        return self._suspend(TicketState.REVISION_PENDING, "revised")
+
+    def undo_revise(self) -> Ticket:
+        return self._resume() if self.state is TicketState.REVISION_PENDING else self
+
+    def confirm_revise(self, line_items: tuple[LineItem, ...]) -> Ticket:
+        if self.state is TicketState.REVISION_PENDING:
+            return replace(self._resume(), line_items=line_items)
+        if self.line_items == line_items:
+            return self
+        raise self._wrong("revised")
+
+    # -- cook ------------------------------------------------------------------------------------------------------
+
+    def accept(self, ready_by: datetime, now: datetime) -> Ticket:
+        self._only(TicketState.AWAITING_ACCEPTANCE, "accepted")
+        if ready_by <= now:
+            raise ReadyByInThePast("readyBy: must be later than now")
+        return replace(self._become(TicketState.ACCEPTED), ready_by=ready_by)
+
+    def start_preparing(self) -> Ticket:
+        self._only(TicketState.ACCEPTED, "prepared")
+        return self._become(TicketState.PREPARING)
+
+    def be_ready(self) -> Ticket:
+        self._only(TicketState.PREPARING, "ready")
+        return self._become(TicketState.READY_FOR_PICKUP)
+
+    def be_picked_up(self) -> Ticket:
+        self._only(TicketState.READY_FOR_PICKUP, "picked up")
+        return self._become(TicketState.PICKED_UP)
+
+    # -- rules -----------------------------------------------------------------------------------------------------
+
+    def _become(self, state: TicketState) -> Ticket:
+        return replace(self, state=state, version=self.version + 1)
+
+    def _suspend(self, pending: TicketState, what: str) -> Ticket:
+        if self.state not in _CHANGEABLE:
+            raise self._wrong(what)
+        return replace(self._become(pending), before=self.state)
+
+    def _resume(self) -> Ticket:
+        if self.before is None:
+            raise self._wrong("resumed")
+        return replace(self._become(self.before), before=None)
+
+    def _only(self, state: TicketState, what: str) -> Ticket:
+        if self.state is not state:
+            raise self._wrong(what)
+        return self
+
+    def _wrong(self, what: str) -> WrongState:
+        return WrongState(f"A ticket in state {self.state} cannot be {what}.", state=self.state.value)

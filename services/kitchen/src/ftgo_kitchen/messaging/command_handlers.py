@@ -1,0 +1,76 @@
+"""The commands of kitchen.commands."""
+
+from ftgo_contracts.kitchen import commands as c
+from ftgo_contracts.kitchen.replies import TicketCreated, TicketRefused
+from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.replies import Reply
+from ftgo_messaging.unit_of_work import UnitOfWork
+
+from ftgo_kitchen.adapters.tables import RESTAURANTS_TO_READ, TICKETS
+from ftgo_kitchen.application import tickets
+from ftgo_kitchen.domain.ticket import Ticket, WrongState
+
+COMMANDS = MessageHandlers("kitchen")
+
+
+def _of_creation(command: c.CreateTicket) -> Refs:
+    yield TICKETS, command.order_id
+    yield RESTAURANTS_TO_READ, command.restaurant_id
+
+
+def _by_ticket(command: c.ConfirmCreateTicket | c.CancelCreateTicket) -> Refs:
+    yield TICKETS, command.ticket_id
+
+
+def _by_order(command: c.BeginCancelTicket) -> Refs:
+    yield TICKETS, command.order_id
+
+
+@COMMANDS.handle(c.CreateTicket, loads=_of_creation)
+async def create_ticket(command: c.CreateTicket, uow: UnitOfWork) -> Reply:
+    try:
+        ticket = await tickets.create_ticket(command, uow)
+    except WrongState as refusal:
+        return TicketRefused(reason=refusal.slug.upper().replace("-", "_"))
+    return TicketCreated(ticket_id=ticket.id)
+
+
+@COMMANDS.handle(c.ConfirmCreateTicket, loads=_by_ticket)
+async def confirm_create_ticket(command: c.ConfirmCreateTicket, uow: UnitOfWork) -> None:
+    await tickets.confirm_create(command.ticket_id, uow)
+
+
+@COMMANDS.handle(c.CancelCreateTicket, loads=_by_ticket)
+async def cancel_create_ticket(command: c.CancelCreateTicket, uow: UnitOfWork) -> None:
+    await tickets.cancel_create(command.ticket_id, uow)
+
+
+@COMMANDS.handle(c.BeginCancelTicket, loads=_by_order)
+async def begin_cancel_ticket(command: c.BeginCancelTicket, uow: UnitOfWork) -> None:
+    await tickets.move(command.order_id, Ticket.begin_cancel, uow)
+
+
+@COMMANDS.handle(c.UndoBeginCancelTicket, loads=_by_order)
+async def undo_begin_cancel_ticket(command: c.UndoBeginCancelTicket, uow: UnitOfWork) -> None:
+    await tickets.undo(command.order_id, Ticket.undo_cancel, uow)
+
+
+@COMMANDS.handle(c.ConfirmCancelTicket, loads=_by_order)
+async def confirm_cancel_ticket(command: c.ConfirmCancelTicket, uow: UnitOfWork) -> None:
+    await tickets.confirm_cancel(command.order_id, uow)
+
+
+@COMMANDS.handle(c.BeginReviseTicket, loads=_by_order)
+async def begin_revise_ticket(command: c.BeginReviseTicket, uow: UnitOfWork) -> None:
+    await tickets.move(command.order_id, Ticket.begin_revise, uow)
+
+
+@COMMANDS.handle(c.UndoBeginReviseTicket, loads=_by_order)
+async def undo_begin_revise_ticket(command: c.UndoBeginReviseTicket, uow: UnitOfWork) -> None:
+    await tickets.undo(command.order_id, Ticket.undo_revise, uow)
+
+
+@COMMANDS.handle(c.ConfirmReviseTicket, loads=_by_order)
+async def confirm_revise_ticket(command: c.ConfirmReviseTicket, uow: UnitOfWork) -> None:
+    await tickets.confirm_revise(command.order_id, tickets.line_items(command.revised_line_items), uow)
