@@ -5,30 +5,56 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help check test lock clean
+.PHONY: help up down reset status logs doctor demo bench test check lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 .venv/ready: requirements.lock $(addsuffix /pyproject.toml,$(DISTS))
+	@echo "Installing into .venv, with hashes (about a minute the first time)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTS))
 	@touch $@
 
-check: .venv/ready ## lint and types
+up: .venv/ready ## start everything: PostgreSQL, Kafka, four services; Ctrl-C stops it
+	@$(BIN)/ftgo up
+
+down: .venv/ready ## stop what `make up` started
+	@$(BIN)/ftgo down
+
+reset: .venv/ready ## stop and forget all data
+	@$(BIN)/ftgo reset
+
+status: .venv/ready ## what runs
+	@$(BIN)/ftgo status
+
+logs: .venv/ready ## a service's log: make logs SERVICE=order
+	@$(BIN)/ftgo logs $(or $(SERVICE),order) --follow
+
+doctor: .venv/ready ## can this machine run it?
+	@$(BIN)/ftgo doctor
+
+demo: .venv/ready ## a tour: orders, refusals, outages, duplicates
+	@$(BIN)/ftgo demo
+
+bench: .venv/ready ## throughput, latency and cost per order
+	@$(BIN)/python e2e-tests/benchmarks/bench.py
+
+test: .venv/ready ## all tests, on servers of their own
+	@$(BIN)/pytest
+
+check: .venv/ready ## lint, import rules, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
 		-p ftgo_order -p ftgo_consumer -p ftgo_kitchen -p ftgo_accounting
 
-test: .venv/ready ## the tests
-	$(BIN)/pytest
-
 lock: .venv/ready ## lock requirements.in again, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		requirements.in -o requirements.lock
 
-clean: ## remove what make has made
+clean: ## remove what make has made, but not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ The generator shares its cores with what it measures; whatever it spends is miss
 """
 
 import asyncio
+from typing import cast
 
 
 class Connection(asyncio.Protocol):
@@ -33,8 +34,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._answer is not None and not self._answer.done():

@@ -14,7 +14,7 @@ from types import TracebackType
 
 import httpx
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer
 from connection import Connection
 from deployment import Deployment
 
@@ -77,12 +77,8 @@ class Load:
         await self._register()
         for _ in range(CONNECTIONS):
             self._free.put_nowait(await Connection.open(self._system.ports["order"]))
-        self._events = AIOKafkaConsumer(bootstrap_servers=self._system.bootstrap, enable_auto_commit=False)
+        self._events = AIOKafkaConsumer("order.events", bootstrap_servers=self._system.bootstrap)  # in no group
         await self._events.start()
-        partitions = self._events.partitions_for_topic("order.events")
-        if not partitions:
-            raise RuntimeError("the topic order.events does not exist")
-        self._events.assign([TopicPartition("order.events", p) for p in partitions])
         await self._events.seek_to_end()
         self._watching = asyncio.create_task(self._watch())
         return self

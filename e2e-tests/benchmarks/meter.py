@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from deployment import SERVICES, Deployment
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -154,9 +155,10 @@ async def kafka(system: Deployment) -> AsyncIterator[Kafka]:
     await consumer.start()
     counted = Kafka()
     try:
-        before = await _at_rest(consumer)
+        partitions = await _partitions(system)
+        before = await _at_rest(consumer, partitions)
         yield counted
-        after = await _at_rest(consumer)
+        after = await _at_rest(consumer, partitions)
         for partition, end in after.items():
             if not partition.topic.startswith("__"):
                 counted.messages[partition.topic] += end - before.get(partition, 0)
@@ -166,20 +168,23 @@ async def kafka(system: Deployment) -> AsyncIterator[Kafka]:
         await consumer.stop()
 
 
-async def _ends(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
-    topics = await consumer.topics()
-    partitions = [TopicPartition(t, p) for t in topics for p in consumer.partitions_for_topic(t) or ()]
-    ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
-    return ends
+async def _partitions(system: Deployment) -> list[TopicPartition]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=system.bootstrap)
+    await admin.start()
+    try:
+        topics = await admin.describe_topics(await admin.list_topics())
+        return [TopicPartition(t["topic"], p["partition"]) for t in topics for p in t["partitions"]]
+    finally:
+        await admin.close()
 
 
-async def _at_rest(consumer: AIOKafkaConsumer) -> dict[TopicPartition, int]:
+async def _at_rest(consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
     """The ends of all partitions, once they have not moved for half a second."""
     async with asyncio.timeout(QUIET_SECONDS):
-        ends = await _ends(consumer)
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         while True:
             await asyncio.sleep(0.5)
-            last, ends = ends, await _ends(consumer)
+            last, ends = ends, await consumer.end_offsets(partitions)
             if ends == last:
                 return ends
 

@@ -8,6 +8,7 @@ from ftgo_contracts.channels import (
     REVISE_ORDER_REPLIES,
 )
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.sagas.recovery import reconcile_forever
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -31,6 +32,7 @@ def build(settings: OrderSettings) -> Service:
         ChannelConsumer(handlers.consumer, channels, handlers, service.transactions, kafka, max_records=batch)
         for channels, handlers in ((_REPLIES, sagas.handlers()), (_OWNERS_EVENTS, REPLICAS))
     ]
+    service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.transactions))
     app = create_app("FTGO Order", "Orders, and the sagas that create, cancel and revise them.")
     app.include_router(router)
     app.state.order_changes = changes

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 
 from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
 
@@ -9,12 +10,21 @@ from ftgo_contracts.channels import ALL_CHANNELS
 
 
 def main() -> None:
-    bootstrap = os.environ["FTGO_KAFKA_BOOTSTRAP"]
-    replication = int(os.environ.get("FTGO_KAFKA_REPLICATION", "1"))
-    created = asyncio.run(
-        ensure_topics(bootstrap, [c.name for c in ALL_CHANNELS], PARTITIONS, replication_factor=replication)
-    )
-    print(f"topics: {len(created)} created, {len(ALL_CHANNELS) - len(created)} were there")
+    """Exit code 2 with a sentence when the environment is wrong; any error of Kafka is raised."""
+    bootstrap = os.environ.get("FTGO_KAFKA_BOOTSTRAP", "")
+    replication = os.environ.get("FTGO_KAFKA_REPLICATION", "1")
+    if not bootstrap:
+        _refuse("FTGO_KAFKA_BOOTSTRAP: the address of a Kafka broker is needed, e.g. 127.0.0.1:9092")
+    if not replication.isdecimal() or int(replication) < 1:
+        _refuse(f"FTGO_KAFKA_REPLICATION: a number of brokers from 1, not {replication!r}")
+    names = [c.name for c in ALL_CHANNELS]
+    created = asyncio.run(ensure_topics(bootstrap, names, PARTITIONS, replication_factor=int(replication)))
+    print(f"topics: {len(created)} created, {len(names) - len(created)} were there")
+
+
+def _refuse(why: str) -> None:
+    sys.stderr.write(f"{why}\n")
+    raise SystemExit(2)
 
 
 if __name__ == "__main__":

@@ -6,24 +6,23 @@ import re
 from decimal import Decimal
 from functools import total_ordering
 
-_FORM = re.compile(r"-?\d{1,12}(\.\d{1,2})?")
+_FORM = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,2})?")
 
 
 @total_ordering
 class Money:
-    """``Money(6170)`` is 61.70. On the wire and in JSON it is the string "61.70".
+    """``Money(6170)`` is 61.70. On the wire and in JSON it is the string "61.70"."""
 
-    Not a dataclass: msgspec would write one as an object of its fields instead of asking ``to_wire``."""
-
-    __slots__ = ("minor_units",)
-
-    minor_units: int
+    # A plain class on purpose: msgspec would write a dataclass or a tuple as an object or array of its own making,
+    # without asking to_wire().
+    __slots__ = ("_minor_units",)
 
     def __init__(self, minor_units: int) -> None:
-        object.__setattr__(self, "minor_units", minor_units)
+        self._minor_units = minor_units
 
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError("money never changes")
+    @property
+    def minor_units(self) -> int:
+        return self._minor_units
 
     @classmethod
     def zero(cls) -> Money:
@@ -39,7 +38,7 @@ class Money:
 
     @classmethod
     def from_wire(cls, text: object) -> Money:
-        """As ``of``, but a JSON number is refused: 61.7 may have been through a float."""
+        """Raises ValueError for all but a string: a JSON number has lost its cents in many a parser."""
         if not isinstance(text, str):
             raise ValueError(f"{text!r} is not an amount of money like '61.70'")
         return cls.of(text)
@@ -49,39 +48,30 @@ class Money:
 
     @property
     def decimal(self) -> Decimal:
-        return Decimal(self.minor_units).scaleb(-2)
+        return Decimal(self._minor_units).scaleb(-2)
 
     def __str__(self) -> str:
-        sign = "-" if self.minor_units < 0 else ""
-        units, cents = divmod(abs(self.minor_units), 100)
+        sign = "-" if self._minor_units < 0 else ""
+        units, cents = divmod(abs(self._minor_units), 100)
         return f"{sign}{units}.{cents:02d}"
 
     def __repr__(self) -> str:
-        return f"Money.of('{self}')"
+        return f"Money({self._minor_units})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Money) and self.minor_units == other.minor_units
+        return isinstance(other, Money) and self._minor_units == other._minor_units
 
     def __lt__(self, other: Money) -> bool:
-        return self.minor_units < other.minor_units
+        return self._minor_units < other._minor_units
 
     def __hash__(self) -> int:
-        return hash(self.minor_units)
-
-    def __copy__(self) -> Money:
-        return self
-
-    def __deepcopy__(self, memo: object) -> Money:
-        return self
-
-    def __reduce__(self) -> tuple[type[Money], tuple[int]]:
-        return Money, (self.minor_units,)
+        return hash(self._minor_units)
 
     def __add__(self, other: Money) -> Money:
-        return Money(self.minor_units + other.minor_units)
+        return Money(self._minor_units + other._minor_units)
 
     def __sub__(self, other: Money) -> Money:
-        return Money(self.minor_units - other.minor_units)
+        return Money(self._minor_units - other._minor_units)
 
     def __mul__(self, times: int) -> Money:
-        return Money(self.minor_units * times)
+        return Money(self._minor_units * times)

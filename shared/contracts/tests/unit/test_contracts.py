@@ -36,10 +36,25 @@ def test_money_is_exact(a: Money, b: Money, times: int) -> None:
     assert (a < b) == (a.decimal < b.decimal)
 
 
-@pytest.mark.parametrize("text", ["", "1.234", "1e3", "NaN", "1,00", " 1", "0x1", "1.", ".5", "--1", "1\n"])
+@pytest.mark.parametrize("text", ["", "1.234", "1e3", "NaN", "1,00", " 1", "0x1", "1.", ".5", "--1", "1\n", "\u0661"])
 def test_what_is_no_money_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         Money.of(text)
+
+
+def test_money_is_immutable_and_hashable() -> None:
+    with pytest.raises(AttributeError):
+        Money(1).minor_units = 2  # type: ignore[misc]
+    assert {Money(1), Money(1), Money(2)} == {Money(1), Money(2)}
+    assert Money(100) != 100
+    assert Money(1) <= Money(1) < Money(2)
+
+
+def test_on_the_wire_money_is_a_string_and_names_are_camel_case() -> None:
+    authorize = accounting.AuthorizePayment(consumer_id=ID, order_id=ID, amount=Money.of("61.70"))
+    wire = f'{{"consumerId":"{ID}","orderId":"{ID}","amount":"61.70"}}'
+    assert codec.encode(authorize).decode() == wire
+    assert codec.decode(wire, accounting.AuthorizePayment) == authorize
 
 
 def test_channels_carry_the_types_of_the_contract() -> None:
@@ -68,7 +83,9 @@ def test_a_command_survives_the_wire_and_is_keyed_by_its_aggregate() -> None:
     [
         f'{{"consumerId": "{ID}", "orderId": "{ID}", "amount": "1.234"}}',
         f'{{"consumerId": "{ID}", "orderId": "{ID}", "amount": 12}}',
+        f'{{"consumerId": "{ID}", "orderId": "{ID}", "amount": {{"minor_units": 123}}}}',
         f'{{"consumerId": "no id", "orderId": "{ID}", "amount": "1.23"}}',
+        f'{{"consumerId": "{ID}\\n", "orderId": "{ID}", "amount": "1.23"}}',
     ],
 )
 def test_bad_fields_are_undecodable(body: str) -> None:

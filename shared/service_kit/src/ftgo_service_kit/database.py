@@ -6,8 +6,9 @@ from ftgo_service_kit.settings import ServiceSettings
 
 
 def async_url(url: str) -> str:
-    """postgresql://... as SQLAlchemy names it for asyncpg."""
-    return url.replace("postgresql://", "postgresql+asyncpg://", 1)
+    """postgresql://... or postgres://... as SQLAlchemy names it for asyncpg."""
+    _, separator, rest = url.partition("://")
+    return f"postgresql+asyncpg{separator}{rest}"
 
 
 def make_engine(settings: ServiceSettings, application_name: str) -> AsyncEngine:

@@ -8,18 +8,22 @@ from typing import Any
 from alembic import context
 from alembic.command import upgrade
 from alembic.config import Config
+from ftgo_messaging.errors import is_transient
 from sqlalchemy import MetaData, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ftgo_service_kit.database import async_url
 
 _PATIENCE_SECONDS = 30
+_LOCK = text("SELECT pg_advisory_lock(82081)")  # any number, but the same in every process
 
 
 def run_migrations(package: str, database_url: str) -> None:
-    """Bring the database to the newest version. Waits up to 30 s for it; two at once run one after the other."""
+    """Bring the database to the newest version. Waits up to 30 s until it answers; wrong credentials fail at once.
+
+    Several processes may call it together: they run one after the other, and the later ones find nothing to do.
+    Each revision is one transaction. Not for several threads of one process."""
     config = Config()
     config.set_main_option("script_location", str(resources.files(package).joinpath("migrations")))
     config.attributes["database_url"] = database_url
@@ -33,21 +37,24 @@ def run_env(metadata: MetaData) -> None:
 
 async def _migrate(metadata: MetaData, database_url: str) -> None:
     engine = create_async_engine(async_url(database_url), poolclass=NullPool)
+    async with await _connect(engine) as connection:
+        # A lock of the session, given back with the connection; each migration commits for itself.
+        await connection.execute(_LOCK)
+        await connection.commit()
+        await connection.run_sync(_run, metadata)
+        await connection.commit()
+
+
+async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    """The first connection that succeeds. "Refused" and "is starting up" are worth waiting for."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            async with engine.connect() as connection:
-                # Several instances may start at once; the lock goes with the connection.
-                await connection.execute(text("SELECT pg_advisory_lock(82081)"))
-                await connection.commit()
-                await connection.run_sync(_run, metadata)
-                await connection.commit()
-            return
-        except (OSError, DBAPIError) as error:
-            refused = isinstance(error, OSError) or error.connection_invalidated
-            if not refused or time.monotonic() > deadline:
+            return await engine.connect()
+        except Exception as error:
+            if not is_transient(error) or time.monotonic() > deadline:
                 raise
-            await asyncio.sleep(0.5)
+        await asyncio.sleep(0.2)
 
 
 def _run(connection: Any, metadata: MetaData) -> None:

@@ -6,9 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.transactions import Overloaded
 from starlette.exceptions import HTTPException
@@ -18,7 +17,8 @@ from ftgo_service_kit.schemas import Problem
 
 log = structlog.get_logger("ftgo.http")
 
-MAX_BODY = 64 * 1024
+_PLACES = ("body", "query", "path", "header", "cookie")
+_MOST_ERRORS = 20
 
 
 class NotFound(DomainError):
@@ -41,11 +41,11 @@ def problem(
     detail: str,
     extra: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     body = {"type": f"urn:ftgo:{slug}", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return JSONResponse(
-        {**body, **(extra or {})}, status, headers=dict(headers or {}), media_type="application/problem+json"
-    )
+    # In ASCII: a client's field name may hold half a surrogate pair, which UTF-8 cannot carry.
+    text = json.dumps({**body, **(extra or {})}, default=str)
+    return Response(text, status, headers=dict(headers or {}), media_type="application/problem+json")
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -60,74 +60,52 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _domain(_: Request, error: Exception) -> JSONResponse:
+def _domain(_: Request, error: Exception) -> Response:
     assert isinstance(error, DomainError)  # noqa: S101
     return problem(error.status, error.slug, error.detail, error.extra)
 
 
-def _validation(_: Request, error: Exception) -> JSONResponse:
+def _field(location: tuple[int | str, ...]) -> str:
+    """("body", "lineItems", 0, "quantity") -> lineItems.0.quantity; the body as a whole is "body"."""
+    inside = location[1:] if len(location) > 1 and location[0] in _PLACES else location
+    return ".".join(str(part) for part in inside)
+
+
+def _validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = [
-        {"field": ".".join(str(p) for p in e["loc"] if p != "body") or "body", "message": str(e["msg"])}
-        for e in error.errors()
-    ]
     if any(e["type"] == "json_invalid" for e in error.errors()):
         return problem(400, "malformed-json", "The body is not JSON.")
+    errors = [{"field": _field(e["loc"]), "message": str(e["msg"])} for e in error.errors()[:_MOST_ERRORS]]
     first = errors[0]
     return problem(422, "validation", f"{first['field']}: {first['message']}", {"errors": errors})
 
 
-def _http(_: Request, error: Exception) -> JSONResponse:
+def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    slug = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    slug = getattr(error, "slug", HTTPStatus(error.status_code).phrase.lower().replace(" ", "-"))
     return problem(error.status_code, slug, str(error.detail), headers=error.headers)
 
 
-def _other(_: Request, error: Exception) -> JSONResponse:
+def _unexpected(error: Exception) -> Response:
     if isinstance(error, Overloaded) or is_transient(error):
         log.warning("http.unavailable", error=f"{type(error).__name__}: {error}")
-        detail = "Too busy or a part is away just now. Nothing was changed by this request, or it is safe to repeat."
+        detail = "Too busy, or a part is away just now. A write may have happened or not: ask before repeating it."
         return problem(503, "unavailable", detail, headers={"Retry-After": "1"})
     log.error("http.bug", exc_info=error)
     return problem(500, "internal", "A mistake on our side. It is in the log.")
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(DomainError, _domain)
-    app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Overloaded, _other)
-    app.add_exception_handler(Exception, _other)
+class AnswerUnexpected:
+    """Answers every other error: 503 when trying again can help, else 500. Pure ASGI.
 
-
-class TooLarge(Exception):
-    """The body is larger than MAX_BODY."""
-
-
-class LimitBody:
-    """Refuses bodies over MAX_BODY with 413, whether or not Content-Length says so. Pure ASGI: nothing is buffered."""
+    Not an exception handler for ``Exception``: Starlette raises the error once more behind such a one, and the server
+    would log a stack trace for each request while the database is away."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > MAX_BODY:
-            await _refuse(send)
-            return
-        received = 0
         started = False
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY:
-                raise TooLarge
-            return message
 
         async def noted(message: Message) -> None:
             nonlocal started
@@ -135,19 +113,16 @@ class LimitBody:
             await send(message)
 
         try:
-            await self.app(scope, limited, noted)
-        except TooLarge:
-            if not started:
-                await _refuse(send)
+            await self.app(scope, receive, noted)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise  # too late for an answer: the server closes the connection
+            await _unexpected(error)(scope, receive, send)
 
 
-async def _refuse(send: Send) -> None:
-    body = {
-        "type": "urn:ftgo:too-large",
-        "title": "Content Too Large",
-        "status": 413,
-        "detail": f"The body is larger than {MAX_BODY} bytes.",
-    }
-    headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": 413, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(body).encode()})
+def add_problem_handlers(app: FastAPI) -> None:
+    """From now on every error of the application is answered by a problem."""
+    app.add_exception_handler(DomainError, _domain)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_middleware(AnswerUnexpected)

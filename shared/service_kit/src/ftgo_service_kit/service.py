@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
 
 import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
 from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.transactions import GroupCommit, Transactions
@@ -19,9 +19,30 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_service_kit.database import make_engine
 from ftgo_service_kit.logging import configure_logging
+from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.settings import ServiceSettings
 
 log = structlog.get_logger("ftgo.service")
+
+
+class Consumer(Protocol):
+    """Something that reads messages beside HTTP."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def progress_ok(self) -> bool:
+        """Whether it is connected and its last work succeeded; part of readiness."""
+        ...
+
+    async def start(self) -> None:
+        """Returns at once, and keeps trying while the broker is away."""
+        ...
+
+    async def stop(self) -> None:
+        """Finish what is in flight."""
+        ...
 
 
 class Service:
@@ -35,75 +56,115 @@ class Service:
         self.group_commit = GroupCommit(self.transactions, limit=settings.queue_limit)
         self.wake_up = WakeUp()
         self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
-        self.relay = PollingPublisher(self.engine, self.publisher, self.wake_up, batch=settings.batch)
-        self.consumers: Sequence[ChannelConsumer] = ()
+        self._observed = ObservedPublisher(self.publisher)
+        self.relay = PollingPublisher(self.engine, self._observed, self.wake_up, batch=settings.batch)
+        self.consumers: Sequence[Consumer] = ()
         self.app: FastAPI | None = None
         self.stopping = False
         self.transactions.after_commit.append(self._ring)
 
-    def _ring(self, uow: UnitOfWork) -> None:
-        if uow.messages:
-            self.wake_up.ring()
+    @property
+    def relay_state(self) -> str:
+        """How the last publishing ended: idle, ok, or what failed."""
+        return self._observed.state
 
     def attach(self, app: FastAPI) -> None:
+        """Give the routes what they need, as ``request.app.state``."""
         app.state.service = self
         app.state.group_commit = self.group_commit
         app.state.engine = self.engine
+        app.state.transactions = self.transactions
         self.app = app
 
-    async def serve(self) -> None:
-        """Run until SIGTERM or SIGINT. Then: readiness false, no new requests, consumers finish their batch, the
-        outbox is published once more, connections are closed. Everything has a time limit."""
-        assert self.app is not None  # noqa: S101
-        server = uvicorn.Server(
-            uvicorn.Config(
-                self.app,
-                host=self.settings.host,
-                port=self.settings.port,
-                access_log=False,
-                log_config=None,
-                lifespan="off",
-                loop="none",
-                http="httptools",
-                ws="none",
-                timeout_graceful_shutdown=5,
-                server_header=False,
-            )
-        )
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then return. Exit code 1 when HTTP or the relay ended by itself."""
+        configure_logging(self.name, self.settings.log_format)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            asked_to_stop = runner.run(self.serve())
+        if not asked_to_stop:
+            raise SystemExit(1)
+
+    async def serve(self) -> bool:
+        """Run until a signal (returns True) or until a part ends by itself (False). A second signal changes nothing."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stop.set)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        server = self._http_server()
         self.group_commit.start()
         relay = asyncio.create_task(self.relay.run(), name="relay")
         for consumer in self.consumers:
             await consumer.start()
-        http = asyncio.create_task(server.serve(), name="http")
+        http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
-        waiting = asyncio.create_task(stop.wait())
+        waiting = asyncio.create_task(stop.wait(), name="signal")
         await asyncio.wait([waiting, http, relay], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await self._stop(server, http, relay)
+        return stop.is_set()
+
+    async def _stop(self, server: uvicorn.Server, http: asyncio.Task[None], relay: asyncio.Task[None]) -> None:
+        """From the outside in, so that nothing is cut off while it still brings work. At most 24 s in all."""
         self.stopping = True
         log.info("service.stopping")
-        server.should_exit = True
-        await asyncio.gather(http, return_exceptions=True)
-        for consumer in self.consumers:
-            await self._within(8, consumer.stop())
-        await self._within(5, self.group_commit.stop())
+        server.should_exit = True  # waits 5 s for running requests, by its configuration
+        await asyncio.wait([http])
+        await asyncio.gather(*(self._within(8, f"consumer {c.name}", c.stop()) for c in self.consumers))
+        await self._within(5, "group commit", self.group_commit.stop())
         relay.cancel()
-        await asyncio.gather(relay, return_exceptions=True)
-        await self._within(3, self.publisher.close())
-        await self.engine.dispose()
+        await asyncio.wait([relay], timeout=3)
+        await self._within(3, "relay", self._publish_the_rest())
+        await self._within(2, "publisher", self.publisher.close())
+        await self._within(1, "engine", self.engine.dispose())
+        for part in (http, relay):
+            if part.done() and not part.cancelled() and (error := part.exception()):
+                log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")
 
-    async def _within(self, seconds: float, part: object) -> None:
+    async def _publish_the_rest(self) -> None:
+        """What the last requests committed goes out now, not when a successor has started."""
         try:
-            await asyncio.wait_for(part, seconds)  # type: ignore[arg-type]
+            while await self.relay.run_once():
+                pass
+        finally:
+            await self.relay.release()
+
+    async def _within(self, seconds: float, part: str, stopping: Awaitable[object]) -> None:
+        try:
+            await asyncio.wait_for(stopping, seconds)
         except Exception as error:
             # Nothing is lost: what was not finished is in the outbox or comes again from Kafka.
-            log.warning("service.part_not_stopped", error=repr(error))
+            log.warning("service.part_not_stopped", part=part, error=repr(error))
 
-    def run(self) -> None:
-        configure_logging(self.name, self.settings.log_format)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self.serve())
+    def _http_server(self) -> uvicorn.Server:
+        if self.app is None:
+            raise RuntimeError(f"service {self.name}: attach() an app before serving")
+        config = uvicorn.Config(
+            self.app,
+            host=self.settings.host,
+            port=self.settings.port,
+            access_log=False,
+            log_config=None,
+            lifespan="off",
+            loop="none",
+            http="httptools",
+            ws="none",
+            timeout_graceful_shutdown=5,
+            server_header=False,
+        )
+        server = uvicorn.Server(config)
+        # Signals are the service's business: HTTP is only the first of its parts to stop.
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
+        return server
+
+    async def _serve_http(self, server: uvicorn.Server) -> None:
+        try:
+            await server.serve()
+        except SystemExit as end:
+            # Uvicorn's way to say that the port is taken. Let through, it would end the loop before the other parts.
+            raise OSError(f"cannot listen on {self.settings.host}:{self.settings.port}") from end
+        self.stopping = True
+
+    def _ring(self, uow: UnitOfWork) -> None:
+        if uow.messages:
+            self.wake_up.ring()

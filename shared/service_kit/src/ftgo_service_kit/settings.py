@@ -15,7 +15,7 @@ class ServiceSettings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
-    database_url: str
+    database_url: str = Field(pattern="^postgres(ql)?://.")
     pool_size: int = Field(default=10, ge=2, le=100)
     kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
@@ -35,6 +35,6 @@ def read_settings(cls: type[S]) -> S:
         for problem in error.errors():
             field = str(problem["loc"][0])
             name = field if field.isupper() else f"{prefix}{field}".upper()
-            given = os.environ.get(name)
+            given = None if name.endswith("_URL") else os.environ.get(name)  # a URL holds a password
             sys.stderr.write(f"{name}: {problem['msg']}{f', not {given!r}' if given is not None else ''}\n")
         raise SystemExit(2) from None

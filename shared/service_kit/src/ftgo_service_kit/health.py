@@ -1,0 +1,46 @@
+"""Liveness, readiness, metrics: the three questions that a platform asks a process."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+router = APIRouter(tags=["operation"])
+
+_PATIENCE_SECONDS = 3
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """The process runs. Depends on nothing else: a broker's outage must not restart services."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: {"description": "Not ready"}})
+async def readyz(request: Request) -> JSONResponse:
+    """Whether the database answers and all consumers read. REST works without Kafka: the relay is only reported."""
+    service = request.app.state.service
+    database = await _database(service.engine)
+    consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}
+    ready = not service.stopping and database == "ok" and set(consumers.values()) <= {"ok"}
+    parts: dict[str, Any] = {"database": database, "consumers": consumers, "relay": service.relay_state}
+    return JSONResponse({"ready": ready, "stopping": service.stopping, **parts}, 200 if ready else 503)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics() -> Response:
+    """Prometheus text format."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _database(engine: AsyncEngine) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS), engine.connect() as connection:
+            await connection.execute(text("SELECT 1"))
+    except Exception as error:
+        return type(error).__name__
+    return "ok"

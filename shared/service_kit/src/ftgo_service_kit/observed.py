@@ -1,0 +1,23 @@
+"""A publisher that remembers how its last attempt ended, so that readiness can tell."""
+
+from collections.abc import Sequence
+
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox.relay import Publisher
+
+
+class ObservedPublisher:
+    """Hands on to another publisher. ``state`` is "idle" before the first message, then "ok" or what went wrong."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self.state = "idle"
+        self._publisher = publisher
+
+    async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
+        try:
+            acknowledged = await self._publisher.publish(messages)
+        except Exception as error:
+            self.state = f"failing: {type(error).__name__}"
+            raise
+        self.state = "ok" if all(acknowledged) else "failing: not acknowledged"
+        return acknowledged
