@@ -1,0 +1,115 @@
+"""The example of the README, whole: python shared/messaging/docs/example.py DATABASE_URL KAFKA_BOOTSTRAP"""
+
+import asyncio
+import sys
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ftgo_messaging.aggregates import Aggregates
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.errors import DomainError
+from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
+from ftgo_messaging.kafka.publisher import KafkaPublisher
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.message import Kind
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
+from ftgo_messaging.replies import Failure, Reply, Success
+from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.unit_of_work import UnitOfWork
+from sqlalchemy import Column, Integer, MetaData, Table, Text, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+METADATA = MetaData()
+for declare in (outbox_table, relay_lease_table, processed_messages_table, dead_letters_table):
+    declare(METADATA)
+accounts = Table("accounts", METADATA, Column("name", Text, primary_key=True), Column("cents", Integer, nullable=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    name: str
+    cents: int
+
+
+ACCOUNTS = Aggregates(accounts, "name", lambda row: Account(**row), lambda a: {"name": a.name, "cents": a.cents})
+
+
+class NotEnough(DomainError):
+    slug = "not-enough"
+
+
+PAYMENTS = Channel("payments.commands", Kind.COMMAND, key=lambda c: c.account)
+REPLIES = Channel("payments.replies", Kind.REPLY)
+
+
+@PAYMENTS.carries("example.Pay", replies_to=(REPLIES,))
+class Pay(Command[Success], frozen=True, kw_only=True):
+    account: str
+    cents: int
+
+
+handlers = MessageHandlers("payments")
+
+
+@handlers.handle(Pay, loads=lambda c: [(ACCOUNTS, c.account)])
+async def pay(command: Pay, uow: UnitOfWork) -> Success:
+    account = await uow.find(ACCOUNTS, command.account)
+    if account is None or account.cents < command.cents:
+        raise NotEnough  # discards the writes of this message, answers with a failure
+    uow.save(ACCOUNTS, replace(account, cents=account.cents - command.cents))
+    return Success()  # reply, effect and duplicate record: one transaction
+
+
+async def main(database_url: str, bootstrap: str) -> list[str]:
+    """Ann has 100 cents and pays 70 twice. Returns the two answers, in order."""
+    engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with engine.begin() as connection:
+        await connection.run_sync(METADATA.create_all)
+        await connection.execute(text("INSERT INTO accounts VALUES ('ann', 100)"))
+    await ensure_topics(bootstrap, [PAYMENTS.name, REPLIES.name])
+    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), KafkaPublisher(bootstrap, "example")
+    transactions.after_commit.append(lambda _: wake_up.ring())
+    relay = asyncio.create_task(PollingPublisher(engine, publisher, wake_up).run())
+
+    answers: list[str] = []
+    both = asyncio.Event()
+    replies = MessageHandlers("answers")
+
+    async def on_answer(reply: Reply, uow: UnitOfWork) -> None:
+        answers.append(reply.reason if isinstance(reply, Failure) else "paid")
+        if len(answers) == 2:
+            both.set()
+
+    replies.handle(Success)(on_answer)
+    replies.handle(Failure)(on_answer)
+    consumers = [
+        ChannelConsumer("payments", [PAYMENTS], handlers, transactions, bootstrap),
+        ChannelConsumer("answers", [REPLIES], replies, transactions, bootstrap),
+    ]
+    for consumer in consumers:
+        await consumer.start()
+
+    async def ask(uow: UnitOfWork) -> Any:
+        for _ in range(2):
+            uow.send(Pay(account="ann", cents=70), reply_channel=REPLIES, saga_type="example", saga_id="ann")
+
+    await transactions.run_step(Step(ask))
+    async with asyncio.timeout(60):
+        await both.wait()
+
+    for consumer in consumers:
+        await consumer.stop()
+    relay.cancel()
+    await asyncio.gather(relay, return_exceptions=True)
+    await publisher.close()
+    await engine.dispose()
+    return answers
+
+
+if __name__ == "__main__":
+    print(asyncio.run(main(*sys.argv[1:])))
