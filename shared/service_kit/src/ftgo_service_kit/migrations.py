@@ -37,12 +37,15 @@ def run_env(metadata: MetaData) -> None:
 
 async def _migrate(metadata: MetaData, database_url: str) -> None:
     engine = create_async_engine(async_url(database_url), poolclass=NullPool)
-    async with await _connect(engine) as connection:
+    connection = await _connect(engine)
+    try:
         # A lock of the session, given back with the connection; each migration commits for itself.
         await connection.execute(_LOCK)
         await connection.commit()
         await connection.run_sync(_run, metadata)
         await connection.commit()
+    finally:
+        await connection.close()
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:

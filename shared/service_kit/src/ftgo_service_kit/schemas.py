@@ -18,7 +18,7 @@ def _no_control_characters(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_control_characters)]
-Amount = Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,2})?$", examples=["61.70"])]
+Amount = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,2})?$", examples=["61.70"])]
 """Money as it is written in JSON: a string with at most two places."""
 
 MoneyOut = Annotated[Any, PlainSerializer(str, return_type=str), Field(json_schema_extra={"type": "string"})]

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
@@ -23,6 +23,8 @@ from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.settings import ServiceSettings
 
 log = structlog.get_logger("ftgo.service")
+
+Running = asyncio.Task[None]
 
 
 class Consumer(Protocol):
@@ -46,19 +48,25 @@ class Consumer(Protocol):
 
 
 class Service:
-    """Holds what the parts of a process share. ``bootstrap.py`` of each service fills in consumers and app."""
+    """Holds what the parts of a process share. ``bootstrap.py`` of each service fills in consumers, background, app."""
 
     def __init__(self, name: str, settings: ServiceSettings) -> None:
         self.name = name
         self.settings = settings
         self.engine: AsyncEngine = make_engine(settings, f"ftgo-{name}")
         self.transactions = Transactions(self.engine, name)
-        self.group_commit = GroupCommit(self.transactions, limit=settings.queue_limit)
+        self.group_commit = GroupCommit(
+            self.transactions, max_steps=min(settings.batch, 64), limit=settings.queue_limit
+        )
         self.wake_up = WakeUp()
         self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
         self._observed = ObservedPublisher(self.publisher)
         self.relay = PollingPublisher(self.engine, self._observed, self.wake_up, batch=settings.batch)
         self.consumers: Sequence[Consumer] = ()
+        # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        """What else runs until it is cancelled, for example the reminder of overdue sagas."""
         self.app: FastAPI | None = None
         self.stopping = False
         self.transactions.after_commit.append(self._ring)
@@ -77,7 +85,7 @@ class Service:
         self.app = app
 
     def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then return. Exit code 1 when HTTP or the relay ended by itself."""
+        """Serve until SIGTERM or SIGINT, then return. Exit code 1 when a part ended by itself."""
         configure_logging(self.name, self.settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             asked_to_stop = runner.run(self.serve())
@@ -93,30 +101,35 @@ class Service:
         server = self._http_server()
         self.group_commit.start()
         relay = asyncio.create_task(self.relay.run(), name="relay")
+        background = [asyncio.create_task(loop()) for loop in self.background]
         for consumer in self.consumers:
             await consumer.start()
+        background = [asyncio.create_task(run(), name="background") for run in self.background]
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
-        await asyncio.wait([waiting, http, relay], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        await self._stop(server, http, relay)
+        await asyncio.wait([waiting, http, relay, *background], return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, *background):
+            task.cancel()
+        await self._stop(server, http, relay, background)
         return stop.is_set()
 
-    async def _stop(self, server: uvicorn.Server, http: asyncio.Task[None], relay: asyncio.Task[None]) -> None:
-        """From the outside in, so that nothing is cut off while it still brings work. At most 24 s in all."""
+    async def _stop(self, server: uvicorn.Server, http: Running, relay: Running, background: Sequence[Running]) -> None:
+        """From the outside in, so that nothing is cut off while it still brings work. At most 27 s in all."""
         self.stopping = True
         log.info("service.stopping")
         server.should_exit = True  # waits 5 s for running requests, by its configuration
-        await asyncio.wait([http])
+        for task in background:
+            task.cancel()
+        await asyncio.wait([http, *background], timeout=6)
         await asyncio.gather(*(self._within(8, f"consumer {c.name}", c.stop()) for c in self.consumers))
         await self._within(5, "group commit", self.group_commit.stop())
         relay.cancel()
-        await asyncio.wait([relay], timeout=3)
+        await asyncio.wait([relay], timeout=2)
         await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
         await self._within(1, "engine", self.engine.dispose())
-        for part in (http, relay):
+        for part in (http, relay, *background):
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")
@@ -163,7 +176,6 @@ class Service:
         except SystemExit as end:
             # Uvicorn's way to say that the port is taken. Let through, it would end the loop before the other parts.
             raise OSError(f"cannot listen on {self.settings.host}:{self.settings.port}") from end
-        self.stopping = True
 
     def _ring(self, uow: UnitOfWork) -> None:
         if uow.messages:
