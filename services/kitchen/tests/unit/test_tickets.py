@@ -29,7 +29,11 @@ AJANTA = Restaurant.create(RESTAURANT, "Ajanta", Address("1 High St", None, "Oak
 Transition = Callable[[Ticket], Ticket]
 # transition -> states that it changes, with the state after; all others are refused or, if named, left alone
 TABLE: dict[str, tuple[Transition, dict[TicketState, TicketState], set[TicketState]]] = {
-    "confirm_create": (Ticket.confirm_create, {S.CREATE_PENDING: S.AWAITING_ACCEPTANCE}, set(S) - {S.CREATE_PENDING}),
+    "confirm_create": (
+        Ticket.confirm_create,
+        {S.CREATE_PENDING: S.AWAITING_ACCEPTANCE},
+        set(S) - {S.CREATE_PENDING, S.CANCELLED},
+    ),
     "cancel_create": (Ticket.cancel_create, {S.CREATE_PENDING: S.CANCELLED}, set(S) - {S.CREATE_PENDING}),
     "begin_cancel": (
         Ticket.begin_cancel,
@@ -133,6 +137,8 @@ async def test_cancelled_creation_is_told() -> None:
     memory = kitchen(S.CREATE_PENDING)
     await memory.run(lambda uow: h.cancel_create_ticket(CANCEL, uow))
     assert [type(x) for x in memory.sent()] == [e.TicketCancelled]
+    with pytest.raises(WrongState):
+        await memory.run(lambda uow: h.confirm_create_ticket(CONFIRM, uow))
 
 
 async def test_cancel_and_revise_by_the_sagas() -> None:

@@ -65,8 +65,6 @@ class Service:
         self.consumers: Sequence[Consumer] = ()
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
-        """What else runs until it is cancelled, for example the reminder of overdue sagas."""
         self.app: FastAPI | None = None
         self.stopping = False
         self.transactions.after_commit.append(self._ring)
@@ -101,7 +99,6 @@ class Service:
         server = self._http_server()
         self.group_commit.start()
         relay = asyncio.create_task(self.relay.run(), name="relay")
-        background = [asyncio.create_task(loop()) for loop in self.background]
         for consumer in self.consumers:
             await consumer.start()
         background = [asyncio.create_task(run(), name="background") for run in self.background]
@@ -109,8 +106,7 @@ class Service:
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
         await asyncio.wait([waiting, http, relay, *background], return_when=asyncio.FIRST_COMPLETED)
-        for task in (waiting, *background):
-            task.cancel()
+        waiting.cancel()
         await self._stop(server, http, relay, background)
         return stop.is_set()
 

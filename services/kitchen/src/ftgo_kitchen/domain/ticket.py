@@ -86,11 +86,12 @@ class Ticket:
     # -- create ----------------------------------------------------------------------------------------------------
 
     def confirm_create(self) -> Ticket:
-        """Hand the ticket to the kitchen. Nothing to do when that has happened, whatever came after it."""
+        """Hand the ticket to the kitchen. Nothing to do when that has happened, wherever the ticket is by now."""
         if self.state is TicketState.CREATE_PENDING:
             return self._become(TicketState.AWAITING_ACCEPTANCE)
-        if self.state is TicketState.CANCELLED and self.restaurant_id is None:
-            raise WrongState(f"The ticket {self.id} was never made; it cannot be confirmed.")
+        if self.state is TicketState.CANCELLED:
+            # To say yes would approve an order that nobody cooks.
+            raise self._wrong("confirmed")
         return self
 
     def cancel_create(self) -> Ticket:

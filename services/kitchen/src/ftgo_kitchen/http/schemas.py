@@ -1,11 +1,11 @@
 """What the REST API of the kitchen takes and gives."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from ftgo_contracts.money import Money
 from ftgo_service_kit.schemas import Amount, ApiModel, MoneyOut, Text, UuidStr
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from ftgo_kitchen.adapters.queries import TicketRecord
 from ftgo_kitchen.domain.restaurant import Address, MenuItem, Restaurant
@@ -82,8 +82,15 @@ def restaurant_view(restaurant: Restaurant) -> RestaurantView:
     )
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:  # 9999-12-31T23:59-12:00 lies in the year 10000
+        raise ValueError("is not a time of this calendar in UTC") from None
+
+
 class AcceptRequest(ApiModel):
-    ready_by: AwareDatetime
+    ready_by: Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 class LineItemView(ApiModel):

@@ -1,0 +1,191 @@
+"""The consumer service on a real PostgreSQL: the REST API, verification, notifications."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from ftgo_consumer.bootstrap import build
+from ftgo_consumer.messaging.command_handlers import COMMANDS
+from ftgo_consumer.settings import ConsumerSettings
+from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES
+from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
+from ftgo_contracts.money import Money
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import codec
+from ftgo_messaging import message as m
+from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.registry import by_class
+from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.service import Service
+from sqlalchemy import text
+
+ANN = {"name": {"firstName": "Ann", "lastName": "Lee"}}
+
+
+@pytest.fixture(scope="module")
+async def service(postgres: Postgres) -> AsyncIterator[Service]:
+    dsn = (await postgres.create_service_databases(["consumer"]))["consumer"]
+    await asyncio.to_thread(run_migrations, "ftgo_consumer", dsn)
+    service = build(ConsumerSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
+    service.group_commit.start()
+    yield service
+    await service.group_commit.stop()
+    await service.engine.dispose()
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://consumer", timeout=30) as client:
+        yield client
+
+
+async def registered(http: httpx.AsyncClient, **more: Any) -> str:
+    answer = await http.post("/consumers", json=ANN | more)
+    assert answer.status_code == 201
+    return answer.json()["consumerId"]
+
+
+def received(command: Any, **headers: str) -> Received:
+    every = {m.ID: new_id(), m.TYPE: by_class(type(command)).name, m.SAGA_ID: new_id()} | headers
+    encoded = [(name, value.encode()) for name, value in every.items()]
+    return Received(CONSUMER_COMMANDS.name, 0, 0, command.consumer_id.encode(), encoded, codec.encode(command))
+
+
+def verify(consumer: str, total: str) -> Received:
+    command = VerifyConsumer(consumer_id=consumer, order_id=new_id(), order_total=Money.of(total))
+    return received(command, **{m.REPLY_CHANNEL: CREATE_ORDER_REPLIES.name})
+
+
+async def handle(service: Service, *records: Received) -> None:
+    await BatchProcessor(COMMANDS, service.transactions).process(records)
+
+
+async def rows(service: Service, query: str, **values: Any) -> list[Any]:
+    async with service.engine.connect() as connection:
+        return list((await connection.execute(text(query), values)).all())
+
+
+async def replies(service: Service, command: Received) -> list[tuple[str, str | None]]:
+    found = await rows(
+        service,
+        "SELECT headers->>'ce_type', body FROM outbox WHERE headers->>'ce_inreplyto' = :id",
+        id=dict(command.headers)[m.ID].decode(),
+    )
+    return [(name.rsplit(".", 1)[1], codec.decode(body, dict).get("reason")) for name, body in found]
+
+
+async def test_a_consumer_is_registered_changed_and_told(service, http):
+    answer = await http.post("/consumers", json=ANN | {"email": "ann@example.com", "orderLimit": "50"})
+    consumer = answer.json()
+    path = answer.headers["location"]
+    assert (answer.status_code, path) == (201, f"/consumers/{consumer['consumerId']}")
+    assert (await http.get(path)).json() == consumer
+    assert consumer == ANN | {
+        "consumerId": consumer["consumerId"],
+        "email": "ann@example.com",
+        "status": "ACTIVE",
+        "orderLimit": "50.00",
+        "version": 1,
+    }
+    for _ in range(2):  # a repetition is no change
+        blocked = await http.post(f"{path}/block")
+        assert (blocked.status_code, blocked.json()["status"], blocked.json()["version"]) == (200, "BLOCKED", 2)
+    assert (await http.post(f"{path}/unblock")).json()["status"] == "ACTIVE"
+    renamed = await http.put(f"{path}/name", json={"firstName": "Bea", "lastName": "Lee"})
+    assert renamed.json() == consumer | {"name": {"firstName": "Bea", "lastName": "Lee"}, "version": 4}
+    assert (await http.get(path)).json() == renamed.json()
+    told = await rows(
+        service,
+        "SELECT channel, headers->>'ce_type', headers->>'ce_sequence' FROM outbox WHERE key = :key ORDER BY position",
+        key=consumer["consumerId"],
+    )
+    assert [tuple(row) for row in told] == [
+        ("consumer.events", f"ftgo.consumer.{name}", version)
+        for name, version in (
+            ("ConsumerRegistered", "1"),
+            ("ConsumerBlocked", "2"),
+            ("ConsumerUnblocked", "3"),
+            ("ConsumerRenamed", "4"),
+        )
+    ]
+
+
+async def test_the_default_limit(http):
+    consumer = await registered(http)
+    assert (await http.get(f"/consumers/{consumer}")).json()["orderLimit"] == "1000.00"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "name"),
+        ({"name": {"firstName": "Ann"}}, "name.lastName"),
+        ({"name": {"firstName": "", "lastName": "Lee"}}, "name.firstName"),
+        ({"name": {"firstName": "x" * 201, "lastName": "Lee"}}, "name.firstName"),
+        ({"name": {"firstName": "a\u0000", "lastName": "Lee"}}, "name.firstName"),
+        (ANN | {"nickname": "A"}, "nickname"),
+        (ANN | {"email": "nobody"}, "email"),
+        (ANN | {"email": "a" * 250 + "@b.cd"}, "email"),
+        (ANN | {"orderLimit": 50}, "orderLimit"),
+        (ANN | {"orderLimit": "-1"}, "orderLimit"),
+        (ANN | {"orderLimit": "1.234"}, "orderLimit"),
+        (ANN | {"orderLimit": "\u0663"}, "orderLimit"),
+    ],
+)
+async def test_a_wrong_registration_names_the_field(http, body, field):
+    answer = await http.post("/consumers", json=body)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert field in [error["field"] for error in answer.json()["errors"]]
+
+
+async def test_an_unknown_consumer(http):
+    path = f"/consumers/{new_id()}"
+    answers = [
+        await http.get(path),
+        await http.post(f"{path}/block"),
+        await http.post(f"{path}/unblock"),
+        await http.put(f"{path}/name", json=ANN["name"]),
+    ]
+    assert [(a.status_code, a.json()["type"]) for a in answers] == [(404, "urn:ftgo:consumer-not-found")] * 4
+
+
+async def test_verification_in_one_batch(service, http):
+    able, blocked = await registered(http, orderLimit="50.00"), await registered(http)
+    await http.post(f"/consumers/{blocked}/block")
+    commands = [verify(able, "50.00"), verify(able, "50.01"), verify(blocked, "1.00"), verify(new_id(), "1.00")]
+    await handle(service, *commands)
+    failed = "ConsumerVerificationFailed"
+    assert [await replies(service, command) for command in commands] == [
+        [("ConsumerVerified", None)],
+        [(failed, "LIMIT_EXCEEDED")],
+        [(failed, "BLOCKED")],
+        [(failed, "UNKNOWN")],
+    ]
+    await handle(service, commands[0])  # comes again: answered already
+    assert len(await replies(service, commands[0])) == 1
+
+
+async def test_a_verification_does_not_wait_for_a_change(service, http):
+    """Somebody holds the consumer's row; verification reads what is committed."""
+    consumer = await registered(http)
+    command = verify(consumer, "1.00")
+    async with service.engine.begin() as connection:
+        await connection.execute(text("SELECT 1 FROM consumers WHERE id = :id FOR UPDATE"), {"id": consumer})
+        async with asyncio.timeout(5):
+            await handle(service, command)
+    assert await replies(service, command) == [("ConsumerVerified", None)]
+
+
+async def test_a_notification_is_kept_once_and_never_answered(service):
+    consumer, order = new_id(), new_id()
+    command = received(NotifyConsumer(consumer_id=consumer, order_id=order, text="Your order is approved."))
+    await handle(service, command, command)
+    await handle(service, command)
+    query = "SELECT order_id, text FROM outbound_mail WHERE consumer_id = :consumer"
+    mails = await rows(service, query, consumer=consumer)
+    assert [(str(row[0]), row[1]) for row in mails] == [(order, "Your order is approved.")]
+    assert await replies(service, command) == []

@@ -1,0 +1,11 @@
+"""The tables of the library."""
+
+from alembic import op
+from small_service.tables import METADATA
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    METADATA.create_all(op.get_bind())

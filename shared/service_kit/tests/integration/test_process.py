@@ -1,0 +1,210 @@
+"""A service as a process of its own, on a real PostgreSQL: starts without Kafka, stops in order, publishes the rest."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from ftgo_local.kafka import Kafka
+from ftgo_local.ports import free_port
+from ftgo_local.postgres import Postgres
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.testing.eventually import eventually
+
+HERE = Path(__file__).parent
+NO_KAFKA = "127.0.0.1:1"
+
+
+@pytest.fixture(scope="module")
+async def dsn(postgres: Postgres) -> str:
+    """A database with nothing in it but what two migrations, started together, have made."""
+    dsn = (await postgres.create_service_databases(["small"]))["small"]
+    both = await asyncio.gather(*(_process(dsn, NO_KAFKA, 1, "migrate") for _ in range(2)))
+    said = [(await p.communicate())[0].decode() for p in both]
+    assert [p.returncode for p in both] == [0, 0], said
+    return dsn
+
+
+async def _process(dsn: str, bootstrap: str, port: int, *arguments: str) -> asyncio.subprocess.Process:
+    environment = {
+        **os.environ,
+        "FTGO_SMALL_DATABASE_URL": dsn,
+        "FTGO_SMALL_PORT": str(port),
+        "FTGO_KAFKA_BOOTSTRAP": bootstrap,
+    }
+    command = [sys.executable, "-m", "small_service", *arguments]
+    return await asyncio.create_subprocess_exec(
+        *command, cwd=HERE, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+
+
+@asynccontextmanager
+async def running(dsn: str, bootstrap: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+    """A small service that answers. It is killed at the end, if it is not gone by then."""
+    port = free_port()
+    process = await _process(dsn, bootstrap, port)
+
+    async def answers() -> None:
+        try:
+            assert (await http.get("/livez")).status_code == 200
+        except httpx.TransportError as error:
+            raise AssertionError from error
+
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=20) as http:
+        try:
+            await eventually(answers, within=30)
+            yield process, http
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+async def outbox(dsn: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval("SELECT count(*) FROM outbox")
+    finally:
+        await connection.close()
+
+
+async def test_without_kafka_rest_is_served_and_readiness_says_why_not(dsn):
+    async with running(dsn, NO_KAFKA) as (process, http):
+        assert (await http.post("/notes")).status_code == 201
+        assert await outbox(dsn) == 1
+
+        async def failing() -> None:
+            answer = await http.get("/readyz")
+            state = answer.json()
+            assert answer.status_code == 503
+            assert (state["database"], state["consumers"]) == ("ok", {"small": "waiting"})
+            assert state["relay"].startswith("failing: ")
+
+        await eventually(failing)
+        assert (await http.get("/livez")).status_code == 200
+        assert "ftgo_outbox_published_total" in (await http.get("/metrics")).text
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        assert time.monotonic() - began < 15
+        assert await outbox(dsn) == 1
+        assert b"Traceback" not in said
+
+
+async def until_ready(http: httpx.AsyncClient) -> None:
+    async def ready() -> None:
+        answer = await http.get("/readyz")
+        assert (answer.status_code, answer.json()["ready"]) == (200, True)
+
+    await eventually(ready, within=30)
+
+
+async def until_waiting(http: httpx.AsyncClient) -> None:
+    async def waiting() -> None:
+        assert (await http.get("/waiting")).json() is True
+
+    await eventually(waiting)
+
+
+async def test_a_signal_lets_the_running_request_end(dsn, kafka: Kafka):
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    async with running(dsn, kafka.bootstrap) as (process, http):
+        await until_ready(http)
+        assert (await http.get("/beside")).json() == 1
+        request = asyncio.create_task(http.post("/notes", params={"after": "signal"}))
+        await until_waiting(http)
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert (await request).status_code == 201
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        assert b"part_not_stopped" not in said
+        # This event, and the one that an earlier process left behind while Kafka was away.
+        assert await outbox(dsn) == 0
+
+
+async def test_what_is_committed_after_the_last_request_was_cut_off_is_published_too(dsn, kafka: Kafka):
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    async with running(dsn, kafka.bootstrap) as (process, http):
+        await until_ready(http)
+        before = await published(kafka)
+        request = asyncio.create_task(http.post("/notes", params={"after": "http"}))
+        await until_waiting(http)
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+        await asyncio.gather(request, return_exceptions=True)
+        assert process.returncode == 0, said.decode()
+        assert (await outbox(dsn), await published(kafka)) == (0, before + 1)
+
+
+async def published(kafka: Kafka) -> int:
+    """How many messages the topic has."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition("small.events", p) for p in range(2)]
+        return sum((await consumer.end_offsets(partitions)).values())
+    finally:
+        await consumer.stop()
+
+
+async def test_a_part_that_fails_ends_the_process(dsn, monkeypatch):
+    monkeypatch.setenv("FTGO_SMALL_FAIL", "yes")
+    process = await _process(dsn, NO_KAFKA, free_port())
+    said, _ = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 1
+    assert b"a part that fails" in said
+
+
+async def test_a_taken_port_ends_the_process_with_a_sentence(dsn):
+    async with running(dsn, NO_KAFKA) as (_, http):
+        second = await _process(dsn, NO_KAFKA, http.base_url.port)
+        said, _ = await asyncio.wait_for(second.communicate(), 30)
+        assert second.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{http.base_url.port}" in said.decode()
+        assert (await http.get("/livez")).status_code == 200
+
+
+async def test_a_migration_waits_for_the_database(dsn, postgres: Postgres):
+    """Behind a door that closes the first connections at once, as a server does that is just starting."""
+    refused = 0
+
+    async def door(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        if refused < 2:
+            refused += 1
+            writer.close()
+            return
+        inner = await asyncio.open_connection("127.0.0.1", postgres.port)
+        await asyncio.gather(pour(reader, inner[1]), pour(inner[0], writer))
+
+    async def pour(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while data := await source.read(65536):
+            target.write(data)
+            await target.drain()
+        target.close()
+
+    async with await asyncio.start_server(door, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = await _process(dsn.replace(f":{postgres.port}/", f":{port}/"), NO_KAFKA, 1, "migrate")
+        said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert refused == 2
+
+
+async def test_a_migration_with_a_wrong_password_fails_at_once(dsn, postgres: Postgres):
+    began = time.monotonic()
+    process = await _process(postgres.dsn("ftgo_small", "ftgo_small", "wrong"), NO_KAFKA, 1, "migrate")
+    said, _ = await process.communicate()
+    assert process.returncode == 1
+    assert b"password authentication failed" in said
+    assert time.monotonic() - began < 15
