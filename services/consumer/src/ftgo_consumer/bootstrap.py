@@ -5,6 +5,7 @@ from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
+from ftgo_consumer.adapters.mail import log_mail
 from ftgo_consumer.http.routes import router
 from ftgo_consumer.messaging.command_handlers import COMMANDS
 from ftgo_consumer.settings import ConsumerSettings
@@ -13,6 +14,7 @@ from ftgo_consumer.settings import ConsumerSettings
 def build(settings: ConsumerSettings) -> Service:
     """The service, ready to run."""
     service = Service("consumer", settings)
+    service.transactions.after_commit.append(log_mail)
     service.consumers = [
         ChannelConsumer(
             COMMANDS.consumer,

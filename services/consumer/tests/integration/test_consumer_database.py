@@ -21,6 +21,7 @@ from ftgo_messaging.registry import by_class
 from ftgo_service_kit.migrations import run_migrations
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 ANN = {"name": {"firstName": "Ann", "lastName": "Lee"}}
 
@@ -183,8 +184,12 @@ async def test_a_verification_does_not_wait_for_a_change(service, http):
 async def test_a_notification_is_kept_once_and_never_answered(service):
     consumer, order = new_id(), new_id()
     command = received(NotifyConsumer(consumer_id=consumer, order_id=order, text="Your order is approved."))
-    await handle(service, command, command)
-    await handle(service, command)
+    with capture_logs() as lines:
+        await handle(service, command, command)
+        await handle(service, command)
+    assert [x for x in lines if x["event"] == "mail.outbound"] == [
+        {"event": "mail.outbound", "consumer": consumer, "order": order, "log_level": "info"}
+    ]
     query = "SELECT order_id, text FROM outbound_mail WHERE consumer_id = :consumer"
     mails = await rows(service, query, consumer=consumer)
     assert [(str(row[0]), row[1]) for row in mails] == [(order, "Your order is approved.")]

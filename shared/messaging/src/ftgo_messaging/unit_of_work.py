@@ -6,7 +6,7 @@ error rolls the whole transaction back.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -178,6 +178,10 @@ class UnitOfWork:
     def messages(self) -> Iterable[Message]:
         """The messages that the commit makes public."""
         return self._messages
+
+    def appended(self, table: Table) -> Sequence[Mapping[str, Any]]:
+        """The rows that were added to an append-only table."""
+        return self._appended.get(table, ())
 
     def changed(self, kind: Aggregates[A]) -> list[str]:
         """Keys of the aggregates of this kind that were written."""
