@@ -1,5 +1,5 @@
 # Every image of FTGO: docker build --build-arg SERVICE=order .
-# --target tools adds the jobs of the demonstration (seed, demo, e2e); the last stage is the service itself.
+# --target tools is the image of the jobs (topics, seed, demo, e2e); the last stage, the default, is the service.
 
 FROM python:3.13-slim AS packages
 COPY requirements-service.lock /
@@ -25,23 +25,27 @@ ENV PATH=/opt/ftgo/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /app
 USER 10001:10001
 
-FROM python:3.13-slim AS code
-ARG SERVICE
-COPY shared/messaging/src shared/contracts/src shared/service_kit/src services/${SERVICE}/src /app/
-RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app
+FROM python:3.13-slim AS shared-code
+COPY shared/messaging/src shared/contracts/src shared/service_kit/src /app/
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app
 
-FROM code AS tools-code
-COPY shared/local/src e2e-tests/compose /app/
-RUN python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app
+FROM shared-code AS tools-code
+COPY shared/local/src e2e-tests/compose/journeys.py /app/
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app/ftgo_local /app/journeys.py
 
 FROM runtime AS tools
 COPY --from=tools-code /app /app
 CMD ["python", "-m", "ftgo_local.seed"]
 
+FROM shared-code AS service-code
+ARG SERVICE
+COPY services/${SERVICE}/src /app/
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app/ftgo_${SERVICE}
+
 FROM runtime AS service
 ARG SERVICE
 ENV FTGO_SERVICE=${SERVICE}
-COPY --from=code /app /app
+COPY --from=service-code /app /app
 # Without curl, and without starting a whole Python: -S and -E leave out what this line does not need (15 ms).
 HEALTHCHECK --interval=2s --timeout=5s --start-period=60s --retries=15 CMD ["python", "-SE", "-c", "\
 import os, socket, sys; \

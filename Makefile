@@ -5,10 +5,10 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench test check lock clean
+.PHONY: help up down reset status logs doctor demo bench test check k8s-check compose-check lock clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .venv/ready: requirements.lock $(addsuffix /pyproject.toml,$(DISTS))
 	@echo "Installing into .venv, with hashes (about a minute the first time)"
@@ -52,9 +52,17 @@ check: .venv/ready ## lint, import rules, types
 	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
 		-p ftgo_order -p ftgo_consumer -p ftgo_kitchen -p ftgo_accounting
 
-lock: .venv/ready ## lock requirements.in again, with hashes
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		requirements.in -o requirements.lock
+k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
+	@k8s/check
+
+compose-check: ## build the containers and go through the journeys (needs Docker)
+	@e2e-tests/compose/run
+
+LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+lock: .venv/ready ## lock the requirements again, with hashes
+	$(LOCK) requirements.in -o requirements.lock
+	$(LOCK) requirements-service.in -c requirements.lock -o requirements-service.lock
 
 clean: ## remove what make has made, but not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,276 @@
+"""The manifests are valid, and they say what the code says."""
+
+import ast
+import importlib
+import json
+import re
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]
+import kubernetes_validate
+import pytest
+import yaml
+from ftgo_contracts.channels import ALL_CHANNELS
+from ftgo_messaging.kafka.topics import PARTITIONS
+from ftgo_service_kit.app import create_app
+from ftgo_service_kit.settings import ServiceSettings
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("consumer", "order", "kitchen", "accounting")
+PROCESSES = ("api", "worker", "relay")
+KUBERNETES = "1.37"
+"""The newest whose schemas kubernetes-validate 1.37 brings along."""
+
+Manifest = dict[str, Any]
+
+
+def settings_of(service: str) -> type[ServiceSettings]:
+    module = importlib.import_module(f"ftgo_{service}.settings")
+    found: type[ServiceSettings] = getattr(module, f"{service.capitalize()}Settings")
+    return found
+
+
+def of_kind(manifests: list[Manifest], *kinds: str) -> Iterator[Manifest]:
+    return (m for m in manifests if m["kind"] in kinds)
+
+
+def named(manifests: list[Manifest], kind: str, name: str) -> Manifest:
+    (found,) = (m for m in of_kind(manifests, kind) if m["metadata"]["name"] == name)
+    return found
+
+
+def pods(manifests: list[Manifest]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, pod spec) of whatever runs pods."""
+    kinds = ("Deployment", "StatefulSet", "Job")
+    return [(m["metadata"]["name"], m["spec"]["template"]["spec"]) for m in of_kind(manifests, *kinds)]
+
+
+def custom(manifest: Manifest) -> bool:
+    return "." in manifest["apiVersion"].split("/")[0] and not re.search(r"(^|\.)k8s\.io/", manifest["apiVersion"])
+
+
+def schema(kind: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads((ROOT / f"k8s/schemas/{kind}.json").read_text())
+    return loaded
+
+
+# ---------------------------------------------------------------- valid
+
+
+def test_every_object_fits_its_schema(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        if custom(manifest):
+            jsonschema.Draft202012Validator(schema(manifest["kind"])).validate(manifest)
+        else:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["Kafka", "KafkaNodePool", "KafkaTopic", "Cluster", "ScaledObject"])
+def test_a_misspelt_field_of_a_custom_object_is_found(production: list[Manifest], kind: str) -> None:
+    manifest = next(of_kind(production, kind))
+    spoilt = {**manifest, "spec": {**manifest["spec"], "replicaz": 3}}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft202012Validator(schema(kind)).validate(spoilt)
+
+
+def test_all_objects_have_a_namespace_and_a_phase_of_the_rollout(manifests: list[Manifest]) -> None:
+    for manifest in manifests:
+        assert manifest["kind"] == "Namespace" or manifest["metadata"]["namespace"] == "ftgo"
+        assert manifest["metadata"]["labels"]["rollout-phase"] in {"platform", "migrate", "rollout"}, manifest
+        expected = {"Job": "migrate", "Deployment": "rollout", "NetworkPolicy": "platform"}
+        kind = manifest["kind"]
+        assert manifest["metadata"]["labels"]["rollout-phase"] == expected.get(
+            kind, manifest["metadata"]["labels"]["rollout-phase"]
+        )
+
+
+# ---------------------------------------------------------------- as the code says
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_ports_and_variables_are_those_of_the_settings(manifests: list[Manifest], service: str) -> None:
+    settings = settings_of(service)
+    port = settings.model_fields["port"].default
+    known = {
+        str(field.validation_alias or f"{settings.model_config['env_prefix']}{name}").upper()
+        for name, field in settings.model_fields.items()
+    }
+    for process in (*PROCESSES, "migrate"):
+        kind = "Job" if process == "migrate" else "Deployment"
+        manifest = named(manifests, kind, f"{service}-{process}")
+        (container,) = manifest["spec"]["template"]["spec"]["containers"]
+        env = {e["name"]: e for e in container["env"]}
+        assert set(env) - {"FTGO_SERVICE"} <= known
+        required = {f"FTGO_{service.upper()}_DATABASE_URL", "FTGO_KAFKA_BOOTSTRAP"}
+        assert required <= set(env)
+        assert env["FTGO_SERVICE"]["value"] == service
+        assert env[f"FTGO_{service.upper()}_PORT"]["value"] == str(port)
+        assert env[f"FTGO_{service.upper()}_HOST"]["value"] == "0.0.0.0"  # noqa: S104
+        assert container["command"] == ["python", "-m", f"ftgo_$(FTGO_SERVICE).entrypoints.{process}"]
+        assert container["image"].split(":")[0] == f"ftgo-{service}"
+        if kind == "Deployment":
+            assert container["ports"] == [{"name": "http", "containerPort": port}]
+    http = named(manifests, "Service", f"{service}-http")
+    assert http["spec"]["ports"] == [{"name": "http", "port": port, "targetPort": "http"}]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("process", [*PROCESSES, "migrate"])
+def test_every_command_is_a_module_of_the_service(service: str, process: str) -> None:
+    assert (ROOT / f"services/{service}/src/ftgo_{service}/entrypoints/{process}.py").exists()
+
+
+def test_probes_ask_what_the_application_answers(manifests: list[Manifest]) -> None:
+    paths = set(create_app("FTGO", "").openapi()["paths"])
+    for deployment in of_kind(manifests, "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["startupProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
+        assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
+        assert {"/livez", "/readyz", "/metrics"} <= paths
+
+
+def test_grace_is_longer_than_the_drain(manifests: list[Manifest]) -> None:
+    drain = drain_seconds()
+    assert drain > 10
+    for deployment in of_kind(manifests, "Deployment"):
+        spec = deployment["spec"]["template"]["spec"]
+        pause = spec["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] > pause + drain
+
+
+def drain_seconds() -> float:
+    """The sum of all time limits in Service._stop, which it goes through one after the other."""
+    tree = ast.parse((ROOT / "shared/service_kit/src/ftgo_service_kit/service.py").read_text())
+    (stop,) = (n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == "_stop")
+    limits = []
+    for call in (n for n in ast.walk(stop) if isinstance(n, ast.Call)):
+        if isinstance(call.func, ast.Attribute) and call.func.attr == "_within":
+            limits.append(call.args[0])
+        limits += [k.value for k in call.keywords if k.arg == "timeout"]
+    return float(sum(ast.literal_eval(limit) for limit in limits))
+
+
+def test_topics_are_the_channels_of_the_contract(production: list[Manifest]) -> None:
+    topics = list(of_kind(production, "KafkaTopic"))
+    assert sorted(t["metadata"]["name"] for t in topics) == sorted(c.name for c in ALL_CHANNELS)
+    for topic in topics:
+        assert (topic["spec"]["partitions"], topic["spec"]["replicas"]) == (PARTITIONS, 3)
+        assert topic["spec"]["config"]["min.insync.replicas"] == 2
+
+
+def test_workers_are_scaled_by_the_groups_they_belong_to(production: list[Manifest]) -> None:
+    for service in SERVICES:
+        scaled = named(production, "ScaledObject", f"{service}-worker")["spec"]
+        groups = {t["metadata"]["consumerGroup"] for t in scaled["triggers"]}
+        assert groups == consumer_groups(service)
+        assert scaled["maxReplicaCount"] <= PARTITIONS
+        named(production, "Deployment", scaled["scaleTargetRef"]["name"])
+
+
+def consumer_groups(service: str) -> set[str]:
+    """The names that the service's code gives to MessageHandlers and to Orchestrator.handlers."""
+    names = set()
+    for file in (ROOT / f"services/{service}/src").rglob("*.py"):
+        for call in (n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call) and n.args):
+            function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            first = call.args[0]
+            if function in {"MessageHandlers", "handlers"} and isinstance(first, ast.Constant):
+                names.add(str(first.value))
+    return names
+
+
+def test_autoscalers_find_their_deployments(production: list[Manifest]) -> None:
+    targets = [h["spec"]["scaleTargetRef"]["name"] for h in of_kind(production, "HorizontalPodAutoscaler")]
+    assert sorted(targets) == sorted(f"{s}-api" for s in SERVICES)
+    for target in targets:
+        # A fixed number would be set again by every rollout, against the autoscaler.
+        assert "replicas" not in named(production, "Deployment", target)["spec"]
+
+
+def test_all_pools_together_fit_into_postgresql(production: list[Manifest]) -> None:
+    pool = ServiceSettings.model_fields["pool_size"].default
+    for service in SERVICES:
+        api = named(production, "HorizontalPodAutoscaler", f"{service}-api")["spec"]["maxReplicas"]
+        worker = named(production, "ScaledObject", f"{service}-worker")["spec"]["maxReplicaCount"]
+        relay = named(production, "Deployment", f"{service}-relay")["spec"]["replicas"]
+        # Each has one pod more during a rollout, and the migration and the operator connect, too.
+        wanted = (api + worker + relay + 3) * pool + 10
+        parameters = named(production, "Cluster", f"{service}-db")["spec"]["postgresql"]["parameters"]
+        assert wanted <= int(parameters["max_connections"])
+
+
+# ---------------------------------------------------------------- safe
+
+
+def test_pods_may_do_nothing_they_need_not(manifests: list[Manifest]) -> None:
+    for name, spec in pods(manifests):
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert security.get("readOnlyRootFilesystem", name in {"kafka", "postgres"}) is True
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_secrets_are_referred_to_and_never_contained(manifests: list[Manifest]) -> None:
+    assert not list(of_kind(manifests, "Secret"))
+    for _, spec in pods(manifests):
+        for container in spec["containers"]:
+            for variable in container.get("env", []):
+                if re.search(r"PASSWORD$|DATABASE_URL|TOKEN", variable["name"]):
+                    assert "secretKeyRef" in variable["valueFrom"]
+
+
+def test_each_service_has_a_database_secret_of_its_own(manifests: list[Manifest]) -> None:
+    secrets: dict[str, set[str]] = {s: set() for s in SERVICES}
+    for name, spec in pods(manifests):
+        for variable in spec["containers"][0].get("env", []):
+            if "secretKeyRef" in variable.get("valueFrom", {}):
+                secrets[name.split("-")[0]].add(variable["valueFrom"]["secretKeyRef"]["name"])
+    assert secrets == {s: {f"{s}-db-app"} for s in SERVICES}
+    assert all(not a & b for a, b in combinations(secrets.values(), 2))
+
+
+def test_all_traffic_is_denied_first(manifests: list[Manifest]) -> None:
+    default = named(manifests, "NetworkPolicy", "default-deny")["spec"]
+    assert default == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_the_local_passwords_are_those_that_the_manifests_ask_for() -> None:
+    script = (ROOT / "k8s/local-secrets").read_text()
+    assert "-db-app" in script
+    assert "postgres-passwords" in script
+    assert "uri=postgresql://ftgo_$service:$made@postgres:5432/ftgo_$service" in script
+
+
+# ---------------------------------------------------------------- compose says the same
+
+
+def test_databases_are_made_alike_in_compose_and_here() -> None:
+    here, there = (ROOT / f"{folder}/databases.sh" for folder in ("k8s/overlays/local", "compose"))
+    assert here.read_text() == there.read_text()
+
+
+def test_compose_keeps_its_promises() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    megabytes = sum(int(s["mem_limit"].removesuffix("m")) for s in compose.values() if "profiles" not in s)
+    assert megabytes * 1024 * 1024 <= 2_500_000_000
+    for name, service in compose.items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+        assert not [k for k in service.get("environment", {}) if k.endswith("PASSWORD")], name
+    for service in SERVICES:
+        settings = settings_of(service)
+        port = str(settings.model_fields["port"].default)
+        environment = compose[service]["environment"]
+        assert environment[f"FTGO_{service.upper()}_PORT"] == port
+        assert compose[service]["ports"][0].endswith(f":{port}")
+        assert float(compose[service]["stop_grace_period"].removesuffix("s")) > drain_seconds()
