@@ -4,12 +4,14 @@ Rows travel as one array per column and are unnested by the server. Values must 
 takes for the column's type; JSON columns take text.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sqlalchemy import JSON, Column, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -18,8 +20,13 @@ def _type(column: Column[Any]) -> str:
     return column.type.compile(_dialect)
 
 
-def _unnest(columns: Iterable[Column[Any]]) -> str:
-    return ", ".join(f"CAST(:{c.name} AS {_type(c)}[])" for c in columns)
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Rows for one table: an INSERT, or with ``key`` an UPDATE of the rows with these keys."""
+
+    table: Table
+    rows: Sequence[Mapping[str, Any]]
+    key: str | None = None
 
 
 def _written(table: Table) -> list[Column[Any]]:
@@ -27,26 +34,40 @@ def _written(table: Table) -> list[Column[Any]]:
 
 
 @cache
-def insert(table: Table, suffix: str = "") -> TextClause:
-    """Insert rows in the order given. Identity columns are numbered in that order."""
-    columns = _written(table)
-    names = ", ".join(c.name for c in columns)
-    return text(
-        f"INSERT INTO {table.name} ({names}) "  # noqa: S608 - names come from our own table declarations
-        f"SELECT {names} FROM unnest({_unnest(columns)}) WITH ORDINALITY AS u({names}, ord) ORDER BY ord {suffix}"
-    )
+def _statement(shape: tuple[tuple[Table, str | None], ...]) -> TextClause:
+    """All writes as one statement with constant text: ``WITH w0 AS (INSERT ...), w1 AS (UPDATE ...) SELECT counts``."""
+    parts = []
+    for i, (table, key) in enumerate(shape):
+        columns = _written(table)
+        names = ", ".join(c.name for c in columns)
+        values = ", ".join(f"CAST(:w{i}_{c.name} AS {_type(c)}[])" for c in columns)
+        if key is None:
+            # Identity columns are numbered in the order of the rows.
+            parts.append(
+                f"w{i} AS (INSERT INTO {table.name} ({names}) SELECT {names} "  # noqa: S608 - our own declarations
+                f"FROM unnest({values}) WITH ORDINALITY AS u({names}, ord) ORDER BY ord RETURNING 1)"
+            )
+        else:
+            sets = ", ".join(f"{c.name} = u.{c.name}" for c in columns if c.name != key)
+            parts.append(
+                f"w{i} AS (UPDATE {table.name} AS t SET {sets} "  # noqa: S608
+                f"FROM unnest({values}) AS u({names}) WHERE t.{key} = u.{key} RETURNING 1)"
+            )
+    counts = ", ".join(f"(SELECT count(*) FROM w{i})" for i in range(len(shape)))
+    return text(f"WITH {', '.join(parts)} SELECT {counts}")  # noqa: S608
 
 
-@cache
-def update(table: Table, key: str) -> TextClause:
-    """Write all columns of the rows with these keys."""
-    columns = _written(table)
-    names = ", ".join(c.name for c in columns)
-    sets = ", ".join(f"{c.name} = u.{c.name}" for c in columns if c.name != key)
-    return text(
-        f"UPDATE {table.name} AS t SET {sets} FROM unnest({_unnest(columns)}) AS u({names}) "  # noqa: S608
-        f"WHERE t.{key} = u.{key}"
-    )
+async def write(connection: AsyncConnection, writes: Sequence[Write]) -> list[int]:
+    """Write everything in one round trip; returns how many rows each write has touched.
+
+    The parts see the same snapshot, so a table's new rows must not be updated in the same call."""
+    if not writes:
+        return []
+    statement = _statement(tuple((w.table, w.key) for w in writes))
+    parameters = {
+        f"w{i}_{c.name}": [row[c.name] for row in w.rows] for i, w in enumerate(writes) for c in _written(w.table)
+    }
+    return list((await connection.execute(statement, parameters)).one())
 
 
 @cache
@@ -60,8 +81,3 @@ def select_by_key(table: Table, key: str, lock: bool) -> TextClause:
         f"SELECT {names} FROM {table.name} WHERE {key} = ANY(CAST(:keys AS {_type(table.c[key])}[])) "  # noqa: S608
         f"ORDER BY {key}{' FOR UPDATE' if lock else ''}"
     )
-
-
-def arrays(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as one list per written column: the parameters of ``insert`` and ``update``."""
-    return {c.name: [row[c.name] for row in rows] for c in _written(table)}

@@ -153,9 +153,9 @@ class UnitOfWork:
         self._messages.extend(step.messages)
 
     async def flush(self) -> None:
-        """Write everything collected: per table one INSERT and one UPDATE, then all messages by one INSERT.
+        """Write everything collected by one statement: new and changed aggregates, appended rows, messages.
 
-        The outbox comes last: its positions must be taken under the locks of the aggregates."""
+        Positions in the outbox are taken here, under the locks that loading has taken: that gives the order per key."""
         self._keep(self._step)
         self._step = _Step(None)
         new: dict[Aggregates[Any], list[Mapping[str, Any]]] = defaultdict(list)
@@ -163,16 +163,14 @@ class UnitOfWork:
         for ref in sorted(self._dirty, key=lambda r: (r[0].table.name, r[1])):
             kind = ref[0]
             (changed if ref in self._stored else new)[kind].append(kind.to_row(self._loaded[ref]))
-        for kind, values in new.items():
-            await self._connection.execute(rows.insert(kind.table), rows.arrays(kind.table, values))
-        for kind, values in changed.items():
-            statement = rows.update(kind.table, kind.key)
-            result = await self._connection.execute(statement, rows.arrays(kind.table, values))
-            if result.rowcount != len(values):
-                raise StaleAggregate(f"{kind.table.name}: {len(values) - result.rowcount} rows went away")
-        for table, appended in self._appended.items():
-            await self._connection.execute(rows.insert(table), rows.arrays(table, appended))
-        await writer.write(self._connection, self._messages)
+        writes = [rows.Write(kind.table, values) for kind, values in new.items()]
+        writes += [rows.Write(kind.table, values, kind.key) for kind, values in changed.items()]
+        writes += [rows.Write(table, appended) for table, appended in self._appended.items()]
+        if self._messages:
+            writes.append(rows.Write(writer.OUTBOX, writer.rows_of(self._messages)))
+        for write, count in zip(writes, await rows.write(self._connection, writes), strict=True):
+            if count != len(write.rows):
+                raise StaleAggregate(f"{write.table.name}: {len(write.rows) - count} rows went away")
 
     @property
     def messages(self) -> Iterable[Message]:

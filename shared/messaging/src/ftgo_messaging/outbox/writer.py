@@ -1,4 +1,4 @@
-"""Builds messages and writes them as outbox rows, by one multi-row statement of the business transaction."""
+"""Builds messages, and the outbox rows that the unit of work writes in the business transaction."""
 
 import time
 import zlib
@@ -8,8 +8,7 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import MetaData
 
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
@@ -18,7 +17,7 @@ from ftgo_messaging.commands import Command
 from ftgo_messaging.errors import Undecodable
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.message import Kind, Message, Outcome
-from ftgo_messaging.outbox.table import SHARDS
+from ftgo_messaging.outbox.table import SHARDS, outbox_table
 from ftgo_messaging.registry import MessageType, by_class
 from ftgo_messaging.replies import Failure, Reply
 
@@ -114,29 +113,19 @@ def shard_of(key: str) -> int:
     return zlib.crc32(key.encode()) % SHARDS
 
 
-@cache
-def _insert() -> TextClause:
-    return text(
-        "INSERT INTO outbox (message_id, channel, key, shard, headers, body) "
-        "SELECT message_id, channel, key, shard, headers, body FROM unnest(CAST(:ids AS uuid[]), "
-        "CAST(:channels AS text[]), CAST(:keys AS text[]), CAST(:shards AS smallint[]), CAST(:headers AS json[]), "
-        "CAST(:bodies AS bytea[])) WITH ORDINALITY AS u(message_id, channel, key, shard, headers, body, ord) "
-        "ORDER BY ord"
-    )
+OUTBOX = outbox_table(MetaData())
 
 
-async def write(connection: AsyncConnection, messages: Sequence[Message]) -> None:
-    """Write messages as outbox rows of the current transaction, in the order given."""
-    if not messages:
-        return
-    await connection.execute(
-        _insert(),
+def rows_of(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Messages as rows of the outbox, in the order given."""
+    return [
         {
-            "ids": [x.id for x in messages],
-            "channels": [x.channel for x in messages],
-            "keys": [x.key for x in messages],
-            "shards": [shard_of(x.key) for x in messages],
-            "headers": [msgspec.json.encode(x.headers).decode() for x in messages],
-            "bodies": [x.body for x in messages],
-        },
-    )
+            "message_id": x.id,
+            "channel": x.channel,
+            "key": x.key,
+            "shard": shard_of(x.key),
+            "headers": msgspec.json.encode(x.headers).decode(),
+            "body": x.body,
+        }
+        for x in messages
+    ]
