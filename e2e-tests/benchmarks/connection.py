@@ -20,10 +20,14 @@ class Connection(asyncio.Protocol):
         _, protocol = await asyncio.get_running_loop().create_connection(cls, "127.0.0.1", port)
         return protocol
 
+    @property
+    def closed(self) -> bool:
+        """Whether a new one is needed: servers hang up on clients that were silent for some seconds."""
+        return self._transport is None or self._transport.is_closing()
+
     async def request(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body of the answer. Raises ConnectionError when the server hangs up."""
-        if self._transport is None or self._transport.is_closing():
-            raise ConnectionError("the connection is closed")
+        assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         head = f"{method} {path} HTTP/1.1\r\nHost: ftgo\r\nContent-Type: application/json\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

@@ -145,6 +145,8 @@ class Load:
         run = self._run
         connection = await self._free.get()
         try:
+            if connection.closed:
+                connection = await Connection.open(self._system.ports["order"])
             body = self._bodies[next(self._next) % len(self._bodies)]
             status, answer = await connection.request("POST", "/orders", body)
         finally:

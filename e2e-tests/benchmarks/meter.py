@@ -192,34 +192,30 @@ async def _at_rest(consumer: AIOKafkaConsumer, partitions: list[TopicPartition])
 async def _offset_commits(
     consumer: AIOKafkaConsumer, before: dict[TopicPartition, int], after: dict[TopicPartition, int]
 ) -> Counter[str]:
-    """A request leaves one record per partition that it commits, all with one time stamp."""
+    """A request leaves one record per partition that it commits, all of one moment; a group asks one at a time."""
     written = {p: end for p, end in after.items() if p.topic == "__consumer_offsets" and end > before.get(p, 0)}
-    requests: set[tuple[str, bytes]] = set()
-    if written:
-        consumer.assign(list(written))
-        for partition in written:
-            consumer.seek(partition, before.get(partition, 0))
-    behind = dict(written)
+    if not written:
+        return Counter()
+    consumer.assign(list(written))
+    for partition in written:
+        consumer.seek(partition, before.get(partition, 0))
+    requests: set[tuple[str, int]] = set()
+    behind = set(written)
     async with asyncio.timeout(QUIET_SECONDS):
         while behind:
             for partition, records in (await consumer.getmany(timeout_ms=200)).items():
-                requests.update(_commit_of(r.key, r.value) for r in records if _is_commit(r.key, r.value))
+                requests.update((_group(r.key), r.timestamp) for r in records if _is_offset(r.key))
                 if await consumer.position(partition) >= written[partition]:
-                    behind.pop(partition, None)
+                    behind.discard(partition)
     return Counter(group for group, _ in requests)
 
 
-def _is_commit(key: bytes, value: bytes | None) -> bool:
-    """Keys of version 0 and 1 are offsets of a group; others tell of its members. No value: an offset that expired."""
-    return value is not None and struct.unpack_from(">h", key)[0] <= 1
+def _is_offset(key: bytes) -> bool:
+    """Keys of version 0 and 1 are offsets of a group; others tell of its members."""
+    version: int = struct.unpack_from(">h", key)[0]
+    return version <= 1
 
 
-def _commit_of(key: bytes, value: bytes) -> tuple[str, bytes]:
-    """The group, and the time of its commit. The time stands behind version, offset, leader epoch and metadata."""
+def _group(key: bytes) -> str:
     (size,) = struct.unpack_from(">h", key, 2)
-    group = key[4 : 4 + size].decode()
-    version, _offset = struct.unpack_from(">hq", value)
-    position = 10 + (4 if version >= 3 else 0)
-    (metadata,) = struct.unpack_from(">h", value, position)
-    position += 2 + max(0, metadata)
-    return group, value[position : position + 8]
+    return key[4 : 4 + size].decode()

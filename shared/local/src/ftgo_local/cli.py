@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
@@ -180,6 +181,17 @@ def _print_from(path: Path, position: int) -> int:
         sys.stdout.write(file.read().decode(errors="replace"))
         sys.stdout.flush()
         return file.tell()
+
+
+@app.command()
+def demo(
+    offset: Offset = 0,
+    scene: Annotated[list[int] | None, typer.Option("--scene", "-s", help="Only this one; may be repeated.")] = None,
+    pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter before each scene.")] = False,
+) -> None:
+    """Show six scenes: orders, refusals, outages, duplicates. Starts everything when nothing runs."""
+    with _sentences():
+        tour.demo(_directory(offset), offset, scene or (), pause=pause)
 
 
 @app.command()

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy import JSON, Column, Table, TextClause, text
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ftgo_messaging.connection import Connection
 
 _dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
 
@@ -53,11 +54,11 @@ def _statement(shape: tuple[tuple[Table, str | None], ...]) -> TextClause:
                 f"w{i} AS (UPDATE {table.name} AS t SET {sets} "  # noqa: S608
                 f"FROM unnest({values}) AS u({names}) WHERE t.{key} = u.{key} RETURNING 1)"
             )
-    counts = ", ".join(f"(SELECT count(*) FROM w{i})" for i in range(len(shape)))
-    return text(f"WITH {', '.join(parts)} SELECT {counts}")  # noqa: S608
+    counts = ", ".join(f"(SELECT count(*) FROM w{i})" for i in range(len(shape)))  # noqa: S608
+    return text(f"WITH {', '.join(parts)} SELECT {counts}")
 
 
-async def write(connection: AsyncConnection, writes: Sequence[Write]) -> list[int]:
+async def write(connection: Connection, writes: Sequence[Write]) -> list[int]:
     """Write everything in one round trip; returns how many rows each write has touched.
 
     The parts see the same snapshot, so a table's new rows must not be updated in the same call."""
@@ -67,7 +68,7 @@ async def write(connection: AsyncConnection, writes: Sequence[Write]) -> list[in
     parameters = {
         f"w{i}_{c.name}": [row[c.name] for row in w.rows] for i, w in enumerate(writes) for c in _written(w.table)
     }
-    return list((await connection.execute(statement, parameters)).one())
+    return list((await connection.execute(statement, parameters))[0])
 
 
 @cache

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.connection import Connection, begin
 from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.message import Message
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -68,9 +69,9 @@ class Transactions:
         self.after_commit: list[AfterCommit] = []
         self.commits = 0
 
-    async def run(self, body: Callable[[UnitOfWork, AsyncConnection], Awaitable[T]]) -> T:
+    async def run(self, body: Callable[[UnitOfWork, Connection], Awaitable[T]]) -> T:
         """Run ``body`` in one transaction and commit. Nothing is visible, and no message goes out, if it raises."""
-        async with self.engine.begin() as connection:
+        async with begin(self.engine) as connection:
             uow = UnitOfWork(connection, self.source)
             result = await body(uow, connection)
         self.commits += 1
@@ -81,7 +82,7 @@ class Transactions:
     async def run_step(self, step: Step[T]) -> T:
         """One step in a transaction of its own. Raises its DomainError, after a rollback."""
 
-        async def body(uow: UnitOfWork, _: AsyncConnection) -> T:
+        async def body(uow: UnitOfWork, _: Connection) -> T:
             for stage in step.loads:
                 await uow.load(stage(uow))
             async with uow.step(step.cause):

@@ -10,14 +10,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Executable, Table
-from sqlalchemy.engine import CursorResult
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Table, TextClause
 
 from ftgo_messaging import rows
 from ftgo_messaging.aggregates import Aggregates, Ref, Refs
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
+from ftgo_messaging.connection import Connection
 from ftgo_messaging.errors import StaleAggregate
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
@@ -42,7 +41,7 @@ class _Step:
 class UnitOfWork:
     """Not task-safe: one task uses it, from begin to commit."""
 
-    def __init__(self, connection: AsyncConnection, source: str) -> None:
+    def __init__(self, connection: Connection, source: str) -> None:
         self.source = source
         self._connection = connection
         self._loaded: dict[Ref, Any] = {}
@@ -64,7 +63,7 @@ class UnitOfWork:
             statement = rows.select_by_key(kind.table, kind.key, kind.lock)
             for key in keys:
                 self._loaded[kind, key] = None
-            for row in (await self._connection.execute(statement, {"keys": sorted(keys)})).mappings():
+            for row in await self._connection.execute(statement, {"keys": sorted(keys)}):
                 ref = (kind, str(row[kind.key]))
                 self._loaded[ref] = kind.from_row(dict(row))
                 self._stored.add(ref)
@@ -82,9 +81,11 @@ class UnitOfWork:
         """The aggregate if it is loaded already, else None. For the later stages of loading."""
         return self._loaded.get((kind, key))
 
-    async def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Run a statement of one's own in this transaction. Allowed, but a step that does so and then ends in a
-        DomainError forces its batch to run again message by message, because its effect cannot be discarded alone."""
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """Run a statement of one's own in this transaction; returns its rows.
+
+        Allowed, but a step that does so and then ends in a DomainError forces its batch to run again message by
+        message, because its effect cannot be discarded alone."""
         self._step.touched_database = True
         return await self._connection.execute(statement, parameters)
 

@@ -12,9 +12,10 @@ from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
+from ftgo_messaging.connection import connect
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import DomainError
+from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
@@ -199,13 +200,15 @@ async def test_a_lower_position_that_commits_later_is_published_too(transactions
     recorder = Recorder()
     relay = PollingPublisher(transactions.engine, recorder, WakeUp())
     a, b = new_id(), new_id()
-    async with transactions.engine.connect() as slow:
+    async with connect(transactions.engine) as slow:
+        transaction = slow.driver.transaction()
+        await transaction.start()
         uow = UnitOfWork(slow, "library")
         uow.publish(Added(value=1), subject=a, version=1)
         await uow.flush()
         await transactions.run_step(Step(lambda uow: _publish(uow, b)))
         assert await relay.run_once() == 1
-        await slow.commit()
+        await transaction.commit()
     assert await relay.run_once() == 1
     assert [x.key for x in recorder.published] == [b, a]
 
@@ -293,3 +296,16 @@ async def test_concurrent_requests_share_commits_and_fail_alone(transactions: Tr
     await asyncio.gather(*(group.submit(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
     assert transactions.commits - before < 10
     await group.stop()
+
+
+async def test_a_restarted_database_costs_no_request(transactions: Transactions, postgres: Postgres) -> None:
+    """All pooled connections are dead after an immediate stop; the next transactions notice and take new ones."""
+    keys = [new_id() for _ in range(8)]
+    await asyncio.gather(*(transactions.run_step(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
+    postgres.stop(immediate=True)
+    with pytest.raises(Exception) as away:
+        await transactions.run_step(Step(lambda uow: add(Add(id=keys[0], amount=1), uow)))
+    assert is_transient(away.value)
+    await postgres.start()
+    await asyncio.gather(*(transactions.run_step(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
+    assert await rows(transactions, "SELECT value FROM counters") == [2] * 8

@@ -1,11 +1,16 @@
 """Refuses request bodies over 64 KiB, whether or not Content-Length announces them."""
 
+import asyncio
+import contextlib
+
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftgo_service_kit.problems import problem
 
 MAX_BODY = 64 * 1024
+_READ_AWAY = 10 * 1024 * 1024
+_PATIENCE_SECONDS = 5
 
 
 class BodyTooLarge(HTTPException):
@@ -14,12 +19,25 @@ class BodyTooLarge(HTTPException):
     slug = "too-large"
 
     def __init__(self) -> None:
-        # The rest of the body is never read, so the connection cannot serve another request.
+        # There may be more of the body than was read away, so the connection cannot serve another request.
         super().__init__(413, f"The body is larger than {MAX_BODY} bytes.", {"Connection": "close"})
 
 
+async def _read_away(receive: Receive) -> None:
+    """Take in what the client is still sending, up to a point: answered and closed with unread bytes in the socket,
+    the connection would be reset, and the client would see that instead of the 413."""
+    received = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while received <= _READ_AWAY:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+
+
 class LimitBody:
-    """Pure ASGI middleware: nothing is buffered, nothing is read before the application asks for it."""
+    """Pure ASGI middleware: nothing is buffered, and an allowed body is not read before the application asks."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -31,6 +49,7 @@ class LimitBody:
         declared = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
         if declared.isdigit() and int(declared) > MAX_BODY:
             refusal = BodyTooLarge()
+            await _read_away(receive)
             await problem(413, refusal.slug, refusal.detail, headers=refusal.headers)(scope, receive, send)
             return
         received = 0
@@ -40,6 +59,7 @@ class LimitBody:
             message = await receive()
             received += len(message.get("body", b""))
             if received > MAX_BODY:
+                await _read_away(receive)
                 raise BodyTooLarge
             return message
 

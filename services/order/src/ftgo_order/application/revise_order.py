@@ -30,7 +30,7 @@ async def revise_order(order_id: str, requested: Sequence[RequestedLineItem], uo
     restaurant = await uow.find(RESTAURANTS, order.restaurant_id)
     if restaurant is None:
         raise UnknownRestaurant(f"No menu of the restaurant {order.restaurant_id} is known.")
-    line_items = price(restaurant.menu, requested)
+    line_items = price(restaurant.menu, requested, "revisedOrderLineItems")
     order = order.begin_revise(line_items)
     record(order, uow)
     publish(OrderRevisionProposed, order, uow, revised_total=total_of(line_items))

@@ -41,23 +41,26 @@ class RequestedLineItem:
     quantity: int
 
 
-def price(menu: Mapping[str, MenuItem], requested: Sequence[RequestedLineItem]) -> tuple[OrderLineItem, ...]:
-    """The lines in the order in which they were asked for. Raises InvalidLineItems or UnknownMenuItem."""
+def price(
+    menu: Mapping[str, MenuItem], requested: Sequence[RequestedLineItem], field: str = "lineItems"
+) -> tuple[OrderLineItem, ...]:
+    """The lines in the order in which they were asked for. Raises InvalidLineItems or UnknownMenuItem, which name the
+    line by ``field``, the request's word for the list."""
     if not 1 <= len(requested) <= MAX_LINES:
-        raise _invalid("lineItems", f"an order has 1 to {MAX_LINES} lines, not {len(requested)}")
-    lines = tuple(_line(menu, index, item) for index, item in enumerate(requested))
+        raise _invalid(field, f"an order has 1 to {MAX_LINES} lines, not {len(requested)}")
+    lines = tuple(_line(menu, f"{field}.{index}", item) for index, item in enumerate(requested))
     if total_of(lines) > MAX_TOTAL:
-        raise _invalid("lineItems", f"the total must not be over {MAX_TOTAL}")
+        raise _invalid(field, f"the total must not be over {MAX_TOTAL}")
     return lines
 
 
-def _line(menu: Mapping[str, MenuItem], index: int, requested: RequestedLineItem) -> OrderLineItem:
+def _line(menu: Mapping[str, MenuItem], where: str, requested: RequestedLineItem) -> OrderLineItem:
     if not 1 <= requested.quantity <= MAX_QUANTITY:
         message = f"a quantity is 1 to {MAX_QUANTITY}, not {requested.quantity}"
-        raise _invalid(f"lineItems.{index}.quantity", message)
+        raise _invalid(f"{where}.quantity", message)
     item = menu.get(requested.menu_item_id)
     if item is None:
-        field, message = f"lineItems.{index}.menuItemId", f"the menu has no item {requested.menu_item_id!r}"
+        field, message = f"{where}.menuItemId", f"the menu has no item {requested.menu_item_id!r}"
         raise UnknownMenuItem(f"{field}: {message}", errors=[{"field": field, "message": message}])
     return OrderLineItem(item.id, item.name, item.price, requested.quantity)
 

@@ -11,7 +11,6 @@ from ftgo_messaging.transactions import Step
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import NotFound, responses
 from ftgo_service_kit.schemas import UuidStr
-from sqlalchemy.exc import IntegrityError
 
 from ftgo_order.adapters import queries
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
@@ -69,7 +68,6 @@ async def post_order(
 
 @router.put(
     "/orders/{orderId}",
-    response_model_exclude_none=True,
     responses={202: {"model": OrderView, "description": "Created by this request"}, **responses(409)},
 )
 async def put_order_by_id(order_id: OrderId, body: OrderRequest, request: Request, response: Response) -> OrderView:
@@ -82,7 +80,7 @@ async def put_order_by_id(order_id: OrderId, body: OrderRequest, request: Reques
     return _tagged(order, response)
 
 
-@router.get("/orders/{orderId}", response_model=OrderView, response_model_exclude_none=True, responses=responses(404))
+@router.get("/orders/{orderId}", response_model=OrderView, responses=responses(404))
 async def get_order(
     order_id: OrderId,
     request: Request,
@@ -102,7 +100,7 @@ async def get_order(
     return _tagged(order, response)
 
 
-@router.get("/orders", response_model_exclude_none=False)
+@router.get("/orders")
 async def list_orders(
     request: Request,
     consumer_id: Annotated[UuidStr, Query(alias="consumerId")],
@@ -131,18 +129,14 @@ async def get_order_events(
     return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
-@router.post(
-    "/orders/{orderId}/cancel", status_code=202, response_model_exclude_none=True, responses=responses(404, 409)
-)
+@router.post("/orders/{orderId}/cancel", status_code=202, responses=responses(404, 409))
 async def post_cancel(order_id: OrderId, request: Request, response: Response) -> OrderView:
     """Begin to cancel an APPROVED order. The answer is the order in CANCEL_PENDING."""
     step = Step(lambda uow: cancel_order(order_id, uow), [lambda _: [(ORDERS, order_id)]])
     return _tagged(await _submit(step, request), response)
 
 
-@router.post(
-    "/orders/{orderId}/revise", status_code=202, response_model_exclude_none=True, responses=responses(404, 409)
-)
+@router.post("/orders/{orderId}/revise", status_code=202, responses=responses(404, 409))
 async def post_revise(order_id: OrderId, body: RevisionRequest, request: Request, response: Response) -> OrderView:
     """Propose other lines for an APPROVED order. The answer is the order in REVISION_PENDING."""
     items = requested(body.revised_order_line_items)
@@ -177,7 +171,7 @@ async def _submit(step: Step[T], request: Request) -> T:
     for _ in range(3):
         try:
             return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]
-        except IntegrityError as error:
+        except Exception as error:
             if sqlstate(error) != _UNIQUE_VIOLATION:
                 raise
     return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]

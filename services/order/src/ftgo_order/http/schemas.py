@@ -21,10 +21,13 @@ def _in_utc(time: datetime) -> datetime:
 
 Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
+WHEN_THERE = Field(exclude_if=lambda value: value is None)
+"""Left out of an answer when there is nothing to say, everywhere in the same way."""
+
 
 class AddressModel(ApiModel):
     street1: Text
-    street2: Text | None = None
+    street2: Annotated[Text | None, WHEN_THERE] = None
     city: Text
     state: Text
     zip: Text
@@ -46,7 +49,8 @@ class OrderRequest(ApiModel):
     line_items: LineItems
 
     def command(self) -> CreateOrder:
-        address = Address(**self.delivery_address.model_dump())
+        a = self.delivery_address
+        address = Address(a.street1, a.street2, a.city, a.state, a.zip)
         return CreateOrder(
             self.consumer_id,
             self.restaurant_id,
@@ -101,8 +105,8 @@ class OrderView(ApiModel):
     delivery_time: datetime
     delivery_address: AddressModel
     line_items: list[LineItemView]
-    revision: RevisionView | None = None
-    rejection: RejectionView | None = None
+    revision: Annotated[RevisionView | None, WHEN_THERE] = None
+    rejection: Annotated[RejectionView | None, WHEN_THERE] = None
     version: int
 
 

@@ -14,11 +14,11 @@ import msgspec
 import structlog
 from prometheus_client import Counter
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.connection import Connection
 from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
 from ftgo_messaging.errors import DomainError, Undecodable, is_transient
 from ftgo_messaging.inbox.deduplicator import claim
@@ -125,7 +125,7 @@ class BatchProcessor:
             return
         consumer = self._handlers.consumer
 
-        async def body(uow: UnitOfWork, connection: AsyncConnection) -> int:
+        async def body(uow: UnitOfWork, connection: Connection) -> int:
             ids = dict.fromkeys([t.message.id for t in tasks if t.handler.deduplicate] + list(claimed))
             new = await claim(connection, consumer, list(ids))
             steps: list[Step[None]] = []

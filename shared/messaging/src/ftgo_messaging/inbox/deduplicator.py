@@ -4,7 +4,8 @@ and a failed insert would abort the transaction."""
 from collections.abc import Collection
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ftgo_messaging.connection import Connection
 
 # Sorted ids: two batches that share ids wait for each other in one order and cannot deadlock.
 _CLAIM = text(
@@ -14,11 +15,10 @@ _CLAIM = text(
 )
 
 
-async def claim(connection: AsyncConnection, consumer: str, ids: Collection[str]) -> set[str]:
+async def claim(connection: Connection, consumer: str, ids: Collection[str]) -> set[str]:
     """Record ``ids`` as handled by ``consumer`` in this transaction and return those that are new.
 
     A concurrent transaction with the same id makes this wait until it ends: then the id is new or it is not."""
     if not ids:
         return set()
-    result = await connection.execute(_CLAIM, {"consumer": consumer, "ids": list(ids)})
-    return {str(row[0]) for row in result}
+    return {str(row[0]) for row in await connection.execute(_CLAIM, {"consumer": consumer, "ids": list(ids)})}

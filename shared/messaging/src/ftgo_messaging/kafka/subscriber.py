@@ -102,9 +102,10 @@ class ChannelConsumer:
 
     async def _consume(self, message: KafkaMessage) -> None:
         consumer: Any = message.consumer
-        first = message.raw_message
-        more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
-        records = [first, *(record for batch in more.values() for record in batch)]
+        records: list[Any] = [message.raw_message]
+        if self._max_records > 1:
+            more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
+            records += [record for batch in more.values() for record in batch]
         try:
             await self._processor.process([_received(r) for r in records])
         except Exception as error:

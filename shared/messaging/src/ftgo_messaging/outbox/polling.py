@@ -8,14 +8,14 @@ what it leaves unfinished the next one publishes again.
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
@@ -44,8 +44,9 @@ _SELECT = (
 )
 # The lease row is share-locked: a take-over waits for this delete, a delete after the take-over finds no epoch.
 _DELETE = text(
-    "WITH mine AS (SELECT 1 FROM relay_lease WHERE name = :name AND owner = :owner AND epoch = :epoch FOR SHARE) "
-    "DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])) AND EXISTS (SELECT 1 FROM mine)"
+    "WITH mine AS (SELECT 1 FROM relay_lease WHERE name = :name AND owner = :owner AND epoch = :epoch FOR SHARE)"
+    ", gone AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])) AND EXISTS (SELECT 1 FROM mine) "
+    "RETURNING 1) SELECT count(*) FROM gone"
 )
 
 
@@ -71,7 +72,7 @@ class PollingPublisher:
             raise ValueError(f"relay {index} of {of}: the index counts from 0, and there are at most {SHARDS} relays")
         self.owner = new_id()
         self.name = f"{index}/{of}"
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
         self._publisher = publisher
         self._wake_up = wake_up
         self._batch = batch
@@ -83,27 +84,25 @@ class PollingPublisher:
         where = " WHERE shard = ANY(CAST(:shards AS smallint[]))" if of > 1 else ""
         self._select = text(_SELECT.format(where=where))
 
-    async def _hold_lease(self, connection: AsyncConnection) -> bool:
+    async def _hold_lease(self, connection: Connection) -> bool:
         loop = asyncio.get_running_loop()
         if self._epoch is not None and loop.time() < self._lease_ends:
             return True
         asked = loop.time()
         parameters = {"name": self.name, "owner": self.owner, "ttl": self._ttl}
-        row = (await connection.execute(_LEASE, parameters)).one_or_none()
-        self._epoch = row[0] if row else None
+        rows = await connection.execute(_LEASE, parameters)
+        self._epoch = rows[0][0] if rows else None
         # Renew after a third of the lease, counted from before the question: a pause in between shortens it.
         self._lease_ends = asked + self._ttl / 3
         return self._epoch is not None
 
     async def run_once(self) -> int:
         """Publish one batch. Returns 0 as well when another relay holds the lease."""
-        async with self._engine.connect() as connection:
+        async with connect(self._engine) as connection:
             if not await self._hold_lease(connection):
                 return 0
-            parameters: dict[str, Any] = {"limit": self._batch, "shards": self._shards}
-            if "shards" not in self._select._bindparams:
-                del parameters["shards"]
-            found = (await connection.execute(self._select, parameters)).all()
+            parameters = {"limit": self._batch, "shards": self._shards}
+            found = await connection.execute(self._select, parameters)
             BACKLOG.set(len(found))
             if not found:
                 return 0
@@ -113,15 +112,16 @@ class PollingPublisher:
             FAILED.inc(len(found) - len(done))
             return await self._delete(connection, done)
 
-    async def _delete(self, connection: AsyncConnection, positions: Sequence[int]) -> int:
-        result = await connection.execute(
+    async def _delete(self, connection: Connection, positions: Sequence[int]) -> int:
+        rows = await connection.execute(
             _DELETE, {"name": self.name, "owner": self.owner, "epoch": self._epoch, "positions": list(positions)}
         )
-        if result.rowcount < len(positions):
+        deleted = int(rows[0][0])
+        if deleted < len(positions):
             # Another relay took over while this one was publishing. It publishes the rest again, with the same ids.
             self._epoch = None
-        PUBLISHED.inc(result.rowcount)
-        return int(result.rowcount)
+        PUBLISHED.inc(deleted)
+        return deleted
 
     async def run(self) -> None:
         """Publish until cancelled; then give the lease back, so that the next relay need not wait for its end."""
@@ -146,7 +146,7 @@ class PollingPublisher:
         """Give the lease back, if it is held and the database answers. Otherwise it ends by itself."""
         self._epoch = None
         try:
-            async with self._engine.connect() as connection:
+            async with connect(self._engine) as connection:
                 await connection.execute(_RELEASE, {"name": self.name, "owner": self.owner})
         except Exception as error:
             log.info("relay.lease_not_released", error=str(error))

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Table
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates, Ref, Refs
+from ftgo_messaging.connection import Connection
 from ftgo_messaging.message import Message
 from ftgo_messaging.registry import by_name
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -47,7 +47,7 @@ class Memory:
 
 class _MemoryUnitOfWork(UnitOfWork):
     def __init__(self, memory: Memory) -> None:
-        super().__init__(cast(AsyncConnection, None), memory.source)
+        super().__init__(cast(Connection, None), memory.source)
         self._memory = memory
 
     async def load(self, refs: Refs) -> None:

@@ -1,0 +1,60 @@
+"""The system under test: a private copy of the whole platform, or the services that the environment names."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from ftgo_local.demo import stage_for
+from ftgo_local.scenes.control import Control
+from ftgo_local.scenes.stage import Stage
+from ftgo_local.state import StateDirectory
+
+PORT_OFFSET = os.environ.get("FTGO_JOURNEYS_PORT_OFFSET", "500")
+
+
+@pytest.fixture(scope="session")
+def platform_control() -> Iterator[Control | None]:
+    """Hands on a copy that `ftgo up` has started for this run; None when FTGO_ORDER_URL names a running system."""
+    if "FTGO_ORDER_URL" in os.environ:
+        yield None
+        return
+    path = Path(tempfile.mkdtemp(prefix="ftgo-journeys-"))
+    path.chmod(0o755)  # PostgreSQL's own user passes through
+    environment = {**os.environ, "FTGO_STATE_DIR": str(path), "FTGO_PORT_OFFSET": PORT_OFFSET}
+
+    def ftgo(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "ftgo_local", *arguments], env=environment, check=True)
+
+    try:
+        ftgo("up", "--detach")
+        yield Control(StateDirectory(path))
+    finally:
+        ftgo("reset", "--yes")
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+async def stage(platform_control: Control | None) -> AsyncIterator[Stage]:
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(timeout=40, trust_env=False, limits=limits) as client:
+        yield stage_for(client, platform_control)
+
+
+@pytest.fixture
+def control(stage: Stage) -> Control:
+    if stage.control is None:
+        pytest.skip("needs a platform whose processes may be stopped")
+    return stage.control
+
+
+@pytest.fixture
+def kafka(stage: Stage) -> str:
+    if stage.kafka is None:
+        pytest.skip("needs FTGO_KAFKA_BOOTSTRAP")
+    return stage.kafka

@@ -1,0 +1,81 @@
+"""Each service is killed ten times while sagas are under way. No order that was accepted is lost, all are settled."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from ftgo_local.scenes.control import Control
+from ftgo_local.scenes.stage import Stage, Unexpected, expect
+
+ROUNDS = 10
+SERVICES = ("consumer", "kitchen", "accounting", "order")
+ORDERS_A_ROUND = 8
+
+
+@pytest.mark.timeout(170)
+async def test_no_accepted_order_is_lost_when_services_are_killed(stage: Stage, control: Control) -> None:
+    await stage.restaurant()
+    before = await _books(control)
+    orders: dict[str, str] = {}
+    for round_number in range(ROUNDS):
+        shift = round_number % len(SERVICES)
+        victims = [*SERVICES[shift:], *SERVICES[:shift]]
+        consumers = [await stage.consumer() for _ in range(ORDERS_A_ROUND)]
+        accepted = asyncio.Semaphore(0)
+        tasks = [asyncio.create_task(_order_until_accepted(stage, consumer, accepted)) for consumer in consumers]
+        for victim in victims:
+            # The order that was accepted just now is somewhere in its saga.
+            await accepted.acquire()
+            control.kill(victim)
+        orders |= dict(zip(await asyncio.gather(*tasks), consumers, strict=True))
+        for service in SERVICES:
+            await stage.until(lambda service=service: _ready(stage, service))  # type: ignore[misc]
+    assert len(orders) == ROUNDS * ORDERS_A_ROUND
+    for order, consumer in orders.items():
+        await stage.settled(order, "APPROVED")
+        assert (await stage.ticket(order))["state"] == "AWAITING_ACCEPTANCE"
+        account = await stage.account(consumer)
+        assert account["authorized"] == "31.60"
+        assert [entry["type"] for entry in account["entries"]].count("PAYMENT_AUTHORIZED") == 1
+    after = await _books(control)
+    for service in SERVICES:
+        assert after[service].restarts >= before[service].restarts + ROUNDS
+        assert after[service].dead_letters == before[service].dead_letters
+
+
+@dataclass(frozen=True)
+class Book:
+    restarts: int
+    dead_letters: int
+
+
+async def _books(control: Control) -> dict[str, Book]:
+    units = control.state.units
+    return {s: Book(units[s].restarts, await control.count(s, "dead_letters")) for s in SERVICES}
+
+
+async def _order_until_accepted(stage: Stage, consumer: str, accepted: asyncio.Semaphore) -> str:
+    """Ask again, under the same id, as long as nobody answers; as a careful client does."""
+    order = str(uuid.uuid4())
+    body = await stage.order_for(consumer)
+
+    async def ask() -> None:
+        try:
+            answer = await stage.client.put(f"{stage.urls.order}/orders/{order}", json=body)
+        except httpx.TransportError as error:
+            raise Unexpected(f"no answer: {error!r}") from error
+        expect(answer.status_code in {200, 202}, "an accepted order", answer.text)
+
+    await stage.until(ask)
+    accepted.release()
+    return order
+
+
+async def _ready(stage: Stage, service: str) -> None:
+    try:
+        answer = await stage.client.get(f"{getattr(stage.urls, service)}/readyz")
+    except httpx.TransportError as error:
+        raise Unexpected(f"no answer: {error!r}") from error
+    expect(answer.status_code == 200, f"{service} to be ready", answer.text)

@@ -1,0 +1,69 @@
+"""``ftgo demo``: a guided tour of six scenes against the running system; it starts one if none runs."""
+
+import asyncio
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+
+import httpx
+
+from ftgo_local.console import command, for_stdout
+from ftgo_local.errors import PlatformError
+from ftgo_local.launch import supervise_in_background
+from ftgo_local.scenes import SCENES, Scene
+from ftgo_local.scenes.control import Control
+from ftgo_local.scenes.stage import Stage, Unexpected
+from ftgo_local.seed import Urls
+from ftgo_local.state import StateDirectory
+
+WIDTH = 100
+
+
+def demo(directory: StateDirectory, offset: int, numbers: Sequence[int] = (), *, pause: bool = False) -> None:
+    """Show the scenes with these numbers, all when there are none. Raises PlatformError when one goes wrong.
+
+    With FTGO_ORDER_URL (and the other three) it plays against those services; scenes that stop processes are left out.
+    """
+    unknown = set(numbers) - {scene.number for scene in SCENES}
+    if unknown:
+        raise PlatformError(f"There is no scene {min(unknown)}.", f"The scenes are 1 to {len(SCENES)}.")
+    remote = "FTGO_ORDER_URL" in os.environ
+    started = not remote and not directory.is_locked()
+    if started:
+        supervise_in_background(directory, offset, for_stdout(offset, detached=True))
+    scenes = [scene for scene in SCENES if not numbers or scene.number in numbers]
+    asyncio.run(_play(scenes, None if remote else Control(directory), pause=pause))
+    if started:
+        print(f"\nEverything still runs. `{command()} down{f' --port-offset {offset}' if offset else ''}` stops it.")
+
+
+def stage_for(client: httpx.AsyncClient, control: Control | None) -> Stage:
+    """A stage on the platform under control, or on the services that the environment names."""
+    if control is not None:
+        return Stage(client, control.urls, kafka=control.kafka, control=control)
+    return Stage(client, Urls.from_environment(), kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
+
+
+async def _play(scenes: Sequence[Scene], control: Control | None, *, pause: bool) -> None:
+    async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
+        stage = stage_for(client, control)
+        stage.tell = print
+        for scene in scenes:
+            print(f"\n{'-' * WIDTH}\nScene {scene.number}: {scene.title}\n")
+            print(textwrap.fill(scene.expect.replace("\n", " "), WIDTH), end="\n\n")
+            if missing := scene.lacks(stage):
+                print(f"  Left out. {missing}")
+                continue
+            if pause and sys.stdin.isatty():
+                await asyncio.to_thread(input, "  Enter begins. ")
+            began = time.monotonic()
+            try:
+                await scene.play(stage)
+            except (Unexpected, TimeoutError, httpx.HTTPError) as error:
+                raise PlatformError(
+                    f"Scene {scene.number} went otherwise: {error or repr(error)}",
+                    f"See `{command()} status` and `{command()} logs order`.",
+                ) from error
+            print(f"\n  As expected. The scene took {time.monotonic() - began:.1f} s.", flush=True)

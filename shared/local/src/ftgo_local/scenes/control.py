@@ -1,0 +1,65 @@
+"""Hands on the processes of a running platform: stop, start, kill, and count rows in a service's database."""
+
+import asyncio
+import os
+import signal
+
+import asyncpg
+
+from ftgo_local.errors import NotRunningError
+from ftgo_local.launch import change
+from ftgo_local.platform import Platform
+from ftgo_local.seed import Urls
+from ftgo_local.state import PlatformState, StateDirectory
+
+
+class Control:
+    """The platform that ``ftgo up`` runs in this state directory."""
+
+    def __init__(self, directory: StateDirectory) -> None:
+        self._directory = directory
+
+    @property
+    def state(self) -> PlatformState:
+        """What runs now. Raises NotRunningError."""
+        state = self._directory.read()
+        if state is None or not self._directory.is_locked():
+            raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
+        return state
+
+    @property
+    def urls(self) -> Urls:
+        return Urls.local(self.state.ports)
+
+    @property
+    def kafka(self) -> str:
+        """The bootstrap address."""
+        return self._platform().kafka.bootstrap
+
+    def _platform(self) -> Platform:
+        return Platform(self._directory.path, ports=self.state.ports)
+
+    async def stop(self, unit: str) -> None:
+        """As ``ftgo stop``: returns when the process is gone; it stays stopped."""
+        await asyncio.to_thread(change, self._directory, unit, run=False)
+
+    async def start(self, unit: str) -> None:
+        """As ``ftgo start``: returns when the unit is ready."""
+        await asyncio.to_thread(change, self._directory, unit, run=True)
+
+    def kill(self, unit: str) -> int:
+        """SIGKILL; the supervisor starts it again. Returns the pid of the dead."""
+        identity = self.state.units[unit].identity
+        if identity is None or identity.process() is None:
+            raise NotRunningError(f"{unit} does not run just now.")
+        os.kill(identity.pid, signal.SIGKILL)
+        return identity.pid
+
+    async def count(self, service: str, *tables: str) -> int:
+        """Rows of these tables of the service's own database, all together."""
+        connection = await asyncpg.connect(self._platform().postgres.service_dsn(service).replace("+asyncpg", ""))
+        try:
+            counts = [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]  # noqa: S608
+            return sum(counts)
+        finally:
+            await connection.close()
