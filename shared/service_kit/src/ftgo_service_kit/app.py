@@ -20,6 +20,14 @@ def create_app(title: str, description: str) -> FastAPI:
     return app
 
 
+def create_health_app(title: str) -> FastAPI:
+    """For a process without REST routes: liveness, readiness and metrics only."""
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+    add_problem_handlers(app)
+    app.include_router(health.router)
+    return app
+
+
 def _declare_problem(app: FastAPI) -> None:
     """Every operation may be answered by 400, 413, 422 and 503; FastAPI's own 422 schema is not what we send."""
     app.router.responses = responses(400, 413, 422, 503)

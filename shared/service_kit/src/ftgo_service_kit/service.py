@@ -1,9 +1,10 @@
-"""One process of a service: HTTP, consumers and relay together, started and stopped in order."""
+"""One process of a service: HTTP, consumers and relay, together or one of them, started and stopped in order."""
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 import structlog
@@ -17,6 +18,7 @@ from ftgo_messaging.transactions import GroupCommit, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.database import make_engine
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
@@ -25,6 +27,17 @@ from ftgo_service_kit.settings import ServiceSettings
 log = structlog.get_logger("ftgo.service")
 
 Running = asyncio.Task[None]
+
+
+class Part(StrEnum):
+    """What a process may run. Every process answers /livez, /readyz and /metrics; only API serves the REST routes."""
+
+    API = "api"
+    WORKER = "worker"
+    RELAY = "relay"
+
+
+ALL_PARTS = frozenset(Part)
 
 
 class Consumer(Protocol):
@@ -66,6 +79,7 @@ class Service:
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self.app: FastAPI | None = None
+        self.parts = ALL_PARTS
         self.stopping = False
         self.transactions.after_commit.append(self._ring)
 
@@ -82,13 +96,23 @@ class Service:
         app.state.transactions = self.transactions
         self.app = app
 
-    def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then return. Exit code 1 when a part ended by itself."""
+    def run(self, *parts: Part) -> None:
+        """Run these parts (all of them, when none is named) until SIGTERM or SIGINT, then return. Exit code 1 when a
+        part ended by itself."""
+        self._keep_only(parts or ALL_PARTS)
         configure_logging(self.name, self.settings.log_format)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             asked_to_stop = runner.run(self.serve())
         if not asked_to_stop:
             raise SystemExit(1)
+
+    def _keep_only(self, parts: Collection[Part]) -> None:
+        self.parts = frozenset(parts)
+        if Part.WORKER not in self.parts:
+            self.consumers = ()
+            self.background.clear()
+        if Part.API not in self.parts:
+            self.attach(create_health_app(f"FTGO {self.name}: {', '.join(sorted(self.parts))}"))
 
     async def serve(self) -> bool:
         """Run until a signal (returns True) or until a part ends by itself (False). A second signal changes nothing."""
@@ -98,19 +122,21 @@ class Service:
             loop.add_signal_handler(sign, stop.set)
         server = self._http_server()
         self.group_commit.start()
-        relay = asyncio.create_task(self.relay.run(), name="relay")
+        relay = [asyncio.create_task(self.relay.run(), name="relay")] if Part.RELAY in self.parts else []
         for consumer in self.consumers:
             await consumer.start()
         background = [asyncio.create_task(run(), name="background") for run in self.background]
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
-        await asyncio.wait([waiting, http, relay, *background], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([waiting, http, *relay, *background], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         await self._stop(server, http, relay, background)
         return stop.is_set()
 
-    async def _stop(self, server: uvicorn.Server, http: Running, relay: Running, background: Sequence[Running]) -> None:
+    async def _stop(
+        self, server: uvicorn.Server, http: Running, relay: Sequence[Running], background: Sequence[Running]
+    ) -> None:
         """From the outside in, so that nothing is cut off while it still brings work. At most 27 s in all."""
         self.stopping = True
         log.info("service.stopping")
@@ -120,12 +146,14 @@ class Service:
         await asyncio.wait([http, *background], timeout=6)
         await asyncio.gather(*(self._within(8, f"consumer {c.name}", c.stop()) for c in self.consumers))
         await self._within(5, "group commit", self.group_commit.stop())
-        relay.cancel()
-        await asyncio.wait([relay], timeout=2)
-        await self._within(3, "relay", self._publish_the_rest())
+        for task in relay:
+            self.relay.stop()
+            await asyncio.wait([task], timeout=2)
+            task.cancel()
+            await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
         await self._within(1, "engine", self.engine.dispose())
-        for part in (http, relay, *background):
+        for part in (http, *relay, *background):
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")

@@ -80,6 +80,7 @@ class PollingPublisher:
         self._ttl = lease_seconds
         self._epoch: int | None = None
         self._lease_ends = 0.0
+        self._stopping = False
         self._shards = [s for s in range(SHARDS) if s % of == index]
         where = " WHERE shard = ANY(CAST(:shards AS smallint[]))" if of > 1 else ""
         self._select = text(_SELECT.format(where=where))
@@ -124,10 +125,12 @@ class PollingPublisher:
         return deleted
 
     async def run(self) -> None:
-        """Publish until cancelled; then give the lease back, so that the next relay need not wait for its end."""
+        """Publish until stopped or cancelled; then give the lease back, so that the next relay need not wait for it.
+
+        ``stop`` lets the round end that is under way; cancelled in the middle of one, its messages go out once more."""
         failures = 0
         try:
-            while True:
+            while not self._stopping:
                 try:
                     published = await self.run_once()
                     failures = 0
@@ -141,6 +144,11 @@ class PollingPublisher:
                     await self._wake_up.wait(self._interval)
         finally:
             await asyncio.shield(self.release())
+
+    def stop(self) -> None:
+        """End ``run`` after the round that is under way. Rows may be left: ``run_once`` publishes them."""
+        self._stopping = True
+        self._wake_up.ring()
 
     async def release(self) -> None:
         """Give the lease back, if it is held and the database answers. Otherwise it ends by itself."""

@@ -28,7 +28,15 @@ class Relay(Protocol):
         ...
 
     async def run(self) -> None:
-        """Publish until cancelled. Survives outages of the database and of the broker."""
+        """Publish until stopped. Survives outages of the database and of the broker."""
+        ...
+
+    def stop(self) -> None:
+        """End ``run`` after the round that is under way."""
+        ...
+
+    async def release(self) -> None:
+        """Let a successor begin at once."""
         ...
 
 

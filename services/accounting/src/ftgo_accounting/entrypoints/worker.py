@@ -1,0 +1,15 @@
+"""The consumers of messages, the reconciler and other loops: python -m ftgo_accounting.entrypoints.worker"""
+
+from ftgo_service_kit.service import Part
+from ftgo_service_kit.settings import read_settings
+
+from ftgo_accounting.bootstrap import build
+from ftgo_accounting.settings import AccountingSettings
+
+
+def main() -> None:
+    build(read_settings(AccountingSettings)).run(Part.WORKER)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""The consumers of messages, the reconciler and other loops: python -m ftgo_order.entrypoints.worker"""
+
+from ftgo_service_kit.service import Part
+from ftgo_service_kit.settings import read_settings
+
+from ftgo_order.bootstrap import build
+from ftgo_order.settings import OrderSettings
+
+
+def main() -> None:
+    build(read_settings(OrderSettings)).run(Part.WORKER)
+
+
+if __name__ == "__main__":
+    main()
