@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.connection import Connection, begin
 from ftgo_messaging.errors import DomainError, is_transient
+from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.message import Message
 from ftgo_messaging.unit_of_work import UnitOfWork
 
@@ -74,6 +75,8 @@ class Transactions:
         async with begin(self.engine) as connection:
             uow = UnitOfWork(connection, self.source)
             result = await body(uow, connection)
+            failpoint("transaction.before_commit")
+        failpoint("transaction.after_commit")
         self.commits += 1
         for callback in self.after_commit:
             callback(uow)
@@ -131,7 +134,11 @@ class GroupCommit:
             while len(batch) < self._max_steps and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
+                failpoint("group_commit.collected")
                 await self._run(batch)
+            except Exception as error:  # a worker that ended here would leave all later requests waiting for ever
+                for _, future in batch:
+                    _settle(future, error)
             finally:
                 for _ in batch:
                     self._queue.task_done()

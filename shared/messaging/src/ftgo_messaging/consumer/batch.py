@@ -21,6 +21,7 @@ from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.connection import Connection
 from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
 from ftgo_messaging.errors import DomainError, Undecodable, is_transient
+from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox.deduplicator import claim
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.writer import check_return_address
@@ -128,6 +129,7 @@ class BatchProcessor:
         async def body(uow: UnitOfWork, connection: Connection) -> int:
             ids = dict.fromkeys([t.message.id for t in tasks if t.handler.deduplicate] + list(claimed))
             new = await claim(connection, consumer, list(ids))
+            failpoint("inbox.claimed")
             steps: list[Step[None]] = []
             for task in tasks:
                 if task.handler.deduplicate:
@@ -136,6 +138,7 @@ class BatchProcessor:
                     new.discard(task.message.id)  # the same id twice in one batch
                 steps.append(_step(task))
             await run_steps(uow, steps)
+            failpoint("consumer.flushed")
             for received, error in dead:
                 await connection.execute(_DEAD_LETTER, _dead_letter(consumer, received, error))
             return len(steps)
@@ -166,6 +169,7 @@ def _step(task: _Task) -> Step[None]:
         try:
             async with uow.step(task.message):
                 reply = await task.handler.run(task.body, uow, task.message) or Success()
+                failpoint("consumer.handled")
                 if m.REPLY_CHANNEL in task.message.headers:
                     uow.reply(reply)
         except DomainError as refusal:

@@ -19,6 +19,7 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import is_transient
+from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.transactions import Transactions
 
 log = structlog.get_logger("ftgo.kafka")
@@ -121,8 +122,10 @@ class ChannelConsumer:
         for r in records:
             partition = TopicPartition(r.topic, r.partition)
             offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
+        failpoint("subscriber.before_offset_commit")
         try:
             await consumer.commit(offsets)
+            failpoint("subscriber.after_offset_commit")
             self.commits += 1
         except (CommitFailedError, IllegalStateError, KafkaError) as error:
             # The partition went to another member, or the broker is away: the batch comes again and is absorbed.

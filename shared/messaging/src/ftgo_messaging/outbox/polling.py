@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.errors import is_transient
+from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.relay import Publisher, WakeUp
@@ -108,7 +109,9 @@ class PollingPublisher:
             if not found:
                 return 0
             messages = [Message(str(r[1]), r[2], r[3], _headers_of.decode(r[4]), r[5]) for r in found]
+            failpoint("relay.selected")
             acknowledged = await self._publisher.publish(messages)
+            failpoint("relay.published")
             done = [r[0] for r, ok in zip(found, acknowledged, strict=True) if ok]
             FAILED.inc(len(found) - len(done))
             return await self._delete(connection, done)
@@ -117,6 +120,7 @@ class PollingPublisher:
         rows = await connection.execute(
             _DELETE, {"name": self.name, "owner": self.owner, "epoch": self._epoch, "positions": list(positions)}
         )
+        failpoint("relay.deleted")
         deleted = int(rows[0][0])
         if deleted < len(positions):
             # Another relay took over while this one was publishing. It publishes the rest again, with the same ids.

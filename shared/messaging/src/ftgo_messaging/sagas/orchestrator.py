@@ -18,6 +18,7 @@ from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Aggregates, Refs
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import Undecodable
+from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.replies import Failure, Reply
@@ -251,6 +252,8 @@ class Orchestrator:
         """Remind all overdue instances, each in a transaction of its own. Returns how many. Run it in a loop."""
         async with transactions.engine.connect() as connection:
             overdue = [str(row[0]) for row in await connection.execute(_OVERDUE, {"limit": limit})]
+        if overdue:
+            failpoint("reconciler.found")
         reminded = 0
         for saga_id in overdue:
 
@@ -258,6 +261,7 @@ class Orchestrator:
                 return await self.remind(saga_id, uow)
 
             reminded += await transactions.run_step(Step(remind))
+            failpoint("reconciler.reminded")
         return reminded
 
 
