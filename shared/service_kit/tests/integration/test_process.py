@@ -47,10 +47,12 @@ async def _process(dsn: str, bootstrap: str, port: int, *arguments: str) -> asyn
 
 
 @asynccontextmanager
-async def running(dsn: str, bootstrap: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
+async def running(
+    dsn: str, bootstrap: str, *parts: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx.AsyncClient]]:
     """A small service that answers. It is killed at the end, if it is not gone by then."""
     port = free_port()
-    process = await _process(dsn, bootstrap, port)
+    process = await _process(dsn, bootstrap, port, *parts)
 
     async def answers() -> None:
         try:
@@ -144,6 +146,40 @@ async def test_what_is_committed_after_the_last_request_was_cut_off_is_published
         await asyncio.gather(request, return_exceptions=True)
         assert process.returncode == 0, said.decode()
         assert (await outbox(dsn), await published(kafka)) == (0, before + 1)
+
+
+async def test_api_worker_and_relay_are_a_service_as_three_processes(dsn, kafka: Kafka):
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    async with (
+        running(dsn, kafka.bootstrap, "api") as (_, api),
+        running(dsn, kafka.bootstrap, "worker") as (_, worker),
+        running(dsn, kafka.bootstrap, "relay") as (relay_process, relay),
+    ):
+        for http in (api, worker, relay):
+            await until_ready(http)
+        assert [set((await x.get("/readyz")).json()["consumers"]) for x in (api, worker, relay)] == [
+            set(),
+            {"small"},
+            set(),
+        ]
+        assert [(await x.post("/notes")).status_code for x in (worker, relay)] == [404, 404]
+        noted = (await api.post("/notes")).json()["messageId"]
+        await eventually(lambda: handled(dsn, noted), within=30)
+
+        relay_process.send_signal(signal.SIGTERM)
+        await relay_process.wait()
+        noted = (await api.post("/notes")).json()["messageId"]
+        assert await outbox(dsn) == 1
+        async with running(dsn, kafka.bootstrap, "relay"):
+            await eventually(lambda: handled(dsn, noted), within=30)
+
+
+async def handled(dsn: str, message_id: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        assert await connection.fetchval("SELECT count(*) FROM processed_messages WHERE message_id = $1", message_id)
+    finally:
+        await connection.close()
 
 
 async def published(kafka: Kafka) -> int:

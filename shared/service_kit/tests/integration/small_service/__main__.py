@@ -1,10 +1,10 @@
-"""python -m small_service [migrate]"""
+"""python -m small_service [migrate | PART...]"""
 
 import asyncio
 import os
 import sys
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.events import DomainEvent
@@ -15,7 +15,7 @@ from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.migrations import run_migrations
-from ftgo_service_kit.service import Service
+from ftgo_service_kit.service import Part, Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings
 from pydantic_settings import SettingsConfigDict
 
@@ -65,8 +65,8 @@ async def waiting(request: Request) -> bool:
     return bool(request.app.state.waiting)
 
 
-async def _run_beside(service: Service) -> None:
-    service.app.state.beside += 1
+async def _run_beside(app: FastAPI) -> None:
+    app.state.beside += 1
     if os.environ.get("FTGO_SMALL_FAIL"):
         raise ValueError("a part that fails")
     await asyncio.get_running_loop().create_future()
@@ -88,9 +88,9 @@ def main() -> None:
     app = create_app("Small", "For tests.")
     app.include_router(router)
     app.state.waiting, app.state.beside = False, 0
-    service.background.append(lambda: _run_beside(service))
+    service.background.append(lambda: _run_beside(app))
     service.attach(app)
-    service.run()
+    service.run(*(Part(part) for part in sys.argv[1:]))
 
 
 if __name__ == "__main__":
