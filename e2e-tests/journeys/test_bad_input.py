@@ -177,7 +177,6 @@ ELSEWHERE: dict[str, tuple[str, str, str, int, str, Json | None]] = {
     "account not a UUID": ("POST", "accounting", "/accounts/7/disable", 422, "consumerId", None),
     "unknown order": ("GET", "order", "/orders/{nobody}", 404, "", None),
     "order not a UUID": ("GET", "order", "/orders/7", 422, "orderId", None),
-    "upper case UUID": ("GET", "order", "/orders/A0000000-0000-7000-8000-00000000000B", 422, "orderId", None),
     "cancel an unknown order": ("POST", "order", "/orders/{nobody}/cancel", 404, "", None),
     "revise an unknown order": (
         *("POST", "order", "/orders/{nobody}/revise", 404, ""),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from ftgo_service_kit import health
 from ftgo_service_kit.body_limit import LimitBody
@@ -12,7 +13,10 @@ from ftgo_service_kit.schemas import Problem
 
 def create_app(title: str, description: str) -> FastAPI:
     """Add the service's routers to it and hand it to ``Service.attach``."""
-    app = FastAPI(title=title, description=description, version="0.1.0", redoc_url=None, strict_content_type=False)
+    # The pages of /docs come with the package: they work without a network, and tell no third party who reads them.
+    app = FastAPIOffline(
+        title=title, description=description, version="0.1.0", redoc_url=None, strict_content_type=False
+    )
     app.add_middleware(LimitBody)
     add_problem_handlers(app)
     _declare_problem(app)

@@ -13,7 +13,7 @@ from ftgo_messaging.transactions import Overloaded
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ftgo_service_kit.schemas import Problem
+from ftgo_service_kit.schemas import IN_WORDS, Problem
 
 log = structlog.get_logger("ftgo.http")
 
@@ -71,11 +71,15 @@ def _field(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part) for part in inside)
 
 
+def _message(error: Mapping[str, Any]) -> str:
+    return IN_WORDS.get(error.get("ctx", {}).get("pattern", ""), str(error["msg"]))
+
+
 def _validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     if any(e["type"] == "json_invalid" for e in error.errors()):
         return problem(400, "malformed-json", "The body is not JSON.")
-    errors = [{"field": _field(e["loc"]), "message": str(e["msg"])} for e in error.errors()[:_MOST_ERRORS]]
+    errors = [{"field": _field(e["loc"]), "message": _message(e)} for e in error.errors()[:_MOST_ERRORS]]
     first = errors[0]
     return problem(422, "validation", f"{first['field']}: {first['message']}", {"errors": errors})
 

@@ -5,9 +5,19 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-UUID_PATTERN = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+UUID_PATTERN = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+AMOUNT_PATTERN = r"^[0-9]{1,9}(\.[0-9]{1,2})?$"
 
-UuidStr = Annotated[str, Field(pattern=UUID_PATTERN, examples=["0197a3c0-0000-7000-8000-000000000001"])]
+IN_WORDS = {
+    UUID_PATTERN: "is not a UUID like 0197a3c0-0000-7000-8000-000000000001",
+    AMOUNT_PATTERN: "is not an amount with at most two places like 61.70",
+}
+"""What to say to somebody whose text does not match a pattern."""
+
+# Taken in either case, as RFC 9562 says, kept and given in small letters.
+UuidStr = Annotated[
+    str, Field(pattern=UUID_PATTERN, examples=["0197a3c0-0000-7000-8000-000000000001"]), AfterValidator(str.lower)
+]
 
 
 def _no_control_characters(text: str) -> str:
@@ -18,7 +28,7 @@ def _no_control_characters(text: str) -> str:
 
 
 Text = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_no_control_characters)]
-Amount = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,2})?$", examples=["61.70"])]
+Amount = Annotated[str, Field(pattern=AMOUNT_PATTERN, examples=["61.70"])]
 """Money as it is written in JSON: a string with at most two places."""
 
 MoneyOut = Annotated[Any, PlainSerializer(str, return_type=str), Field(json_schema_extra={"type": "string"})]

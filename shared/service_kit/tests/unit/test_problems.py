@@ -1,6 +1,7 @@
 """Each family of errors is answered by application/problem+json, through a real application."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import httpx
@@ -12,7 +13,7 @@ from ftgo_messaging.transactions import Overloaded
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.body_limit import MAX_BODY
 from ftgo_service_kit.problems import NotFound, Unprocessable
-from ftgo_service_kit.schemas import ApiModel, Text
+from ftgo_service_kit.schemas import Amount, ApiModel, Text, UuidStr
 from pydantic import Field
 from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -56,6 +57,10 @@ def app() -> FastAPI:
     @app.get("/orders")
     async def orders(limit: int) -> int:
         return limit
+
+    @app.get("/accounts/{account_id}")
+    async def account(account_id: UuidStr, limit: Amount = "0") -> str:
+        return account_id
 
     @app.get("/raise/{which}")
     async def fail(which: str) -> None:
@@ -226,3 +231,30 @@ async def test_the_openapi_document_declares_problems_and_has_no_loose_ends(http
     names = {r.removeprefix("#/components/schemas/") for r in references(schema)}
     assert "Problem" in names
     assert names <= set(schema["components"]["schemas"])
+
+
+async def test_an_id_may_be_written_in_capitals(http):
+    answer = await http.get("/accounts/0197A3C0-0000-7000-8000-00000000000F")
+    assert (answer.status_code, answer.json()) == (200, "0197a3c0-0000-7000-8000-00000000000f")
+
+
+@pytest.mark.parametrize(
+    ("url", "field", "words"),
+    [
+        ("/accounts/1", "account_id", "is not a UUID like"),
+        ("/accounts/0197a3c0-0000-7000-8000-00000000000f?limit=1.234", "limit", "is not an amount with at most two"),
+    ],
+)
+async def test_a_wrong_text_is_explained_in_words_not_by_a_pattern(http, url, field, words):
+    (error,) = (await http.get(url)).json()["errors"]
+    assert error["field"] == field
+    assert error["message"].startswith(words)
+
+
+async def test_the_documentation_needs_no_other_host(http):
+    page = (await http.get("/docs")).text
+    scripts = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert len(scripts) == 3
+    for script in scripts:
+        assert script.startswith("/")
+        assert (await http.get(script)).status_code == 200
