@@ -5,7 +5,7 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench test check k8s-check compose-check lock clean
+.PHONY: help up down reset status logs doctor demo bench test check docs k8s-check compose-check lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ check: .venv/ready ## lint, import rules, types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
 		-p ftgo_order -p ftgo_consumer -p ftgo_kitchen -p ftgo_accounting
+
+docs: .venv/ready ## write docs/openapi and docs/asyncapi.json from the code
+	@$(BIN)/python docs/generate.py
 
 k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
 	@k8s/check

@@ -83,3 +83,8 @@ def by_class(cls: type) -> MessageType:
         return _by_class[cls]
     except KeyError:
         raise LookupError(f"{cls.__qualname__} is not declared: use Channel.carries(...) or reply_type(...)") from None
+
+
+def registered() -> list[MessageType]:
+    """Every type that has been declared so far."""
+    return list(_by_name.values())
