@@ -6,6 +6,7 @@ and delete afterwards: a crash in between repeats a publish, with the same messa
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ftgo_messaging.message import Message
@@ -20,8 +21,25 @@ class Publisher(Protocol):
         ...
 
 
+@dataclass
+class RelayStatus:
+    """How a relay does, for readiness and metrics. Times in seconds; ``last_success`` since 1970, 0 before the first.
+
+    ``found`` rows were found by the last poll; ``oldest_age`` is how old the first of them was."""
+
+    role: str = "starting"  # then owner or standby
+    published: int = 0
+    last_success: float = 0.0
+    found: int = 0
+    oldest_age: float = 0.0
+    stopped_keys: int = 0
+
+
 class Relay(Protocol):
     """Publishes what business transactions left in the outbox."""
+
+    @property
+    def status(self) -> RelayStatus: ...
 
     async def run_once(self) -> int:
         """Publish what is there now; returns how many messages were acknowledged and removed."""

@@ -20,7 +20,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSON
 
 SHARDS = 64
-"""Keys are hashed to this many shards; each shard has one relay at a time."""
+"""Keys are hashed to this many shards; each shard has one relay at a time, by a lease."""
+
+
+def shards_of(index: int, of: int) -> list[int]:
+    """The shards of relay ``index`` when ``of`` relays share an outbox: ``index, index + of, index + 2 * of, ...``"""
+    if not 0 <= index < of <= SHARDS:
+        raise ValueError(f"relay {index} of {of}: the index counts from 0, and there are at most {SHARDS} relays")
+    return list(range(index, SHARDS, of))
 
 
 def outbox_table(metadata: MetaData) -> Table:
@@ -45,11 +52,14 @@ OUTBOX_STORAGE = (
 
 
 def relay_lease_table(metadata: MetaData) -> Table:
-    """Who may publish a group of shards, and since which epoch. The epoch grows with every change of owner."""
+    """Who may publish a shard, and since which epoch. The epoch grows with every change of owner.
+
+    A row per shard, not one per group of shards: however a rollout mixes relays of one, two or four groups, a key
+    never has two owners."""
     return Table(
         "relay_lease",
         metadata,
-        Column("name", Text, primary_key=True),
+        Column("shard", SmallInteger, primary_key=True, autoincrement=False),
         Column("owner", Text, nullable=False),
         Column("epoch", BigInteger, nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False, server_default=func.now()),

@@ -1,0 +1,137 @@
+"""Rows to the broker and out of the table: what both relays do once they have found something.
+
+Publish first, delete afterwards, and only as the owner: the lease is looked at right before the send, renewed while
+Kafka takes its time, and locked by the delete.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+from prometheus_client import Counter, Gauge
+from sqlalchemy import text
+
+from ftgo_messaging import message as m
+from ftgo_messaging.connection import Connection
+from ftgo_messaging.errors import TransientError
+from ftgo_messaging.failpoints import failpoint
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox.lease import Lease
+from ftgo_messaging.outbox.relay import Publisher, RelayStatus
+from ftgo_messaging.outbox.stopped import Stopped
+
+log = structlog.get_logger("ftgo.relay")
+
+PUBLISHED = Counter("ftgo_outbox_published_total", "Messages that Kafka acknowledged")
+FAILED = Counter("ftgo_outbox_publish_failures_total", "Messages whose publishing failed and is tried again")
+AGE = Gauge("ftgo_outbox_oldest_age_seconds", "Age of the oldest message of the last batch when it was found")
+
+# The lease rows are share-locked: a take-over waits for this delete, a delete after the take-over finds no epoch.
+_DELETE = text(
+    "WITH mine AS (SELECT l.shard FROM relay_lease l "
+    "JOIN unnest(CAST(:shards AS smallint[]), CAST(:epochs AS bigint[])) AS h (shard, epoch) "
+    "ON l.shard = h.shard AND l.epoch = h.epoch WHERE l.owner = :owner ORDER BY l.shard FOR SHARE OF l), "
+    "gone AS (DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[])) "
+    "AND shard IN (SELECT shard FROM mine) RETURNING 1) "
+    "SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM gone)"
+)
+
+
+class Row(NamedTuple):
+    """A committed row of the outbox."""
+
+    position: int
+    shard: int
+    message: Message
+
+
+class LeaseLost(TransientError):
+    """Another relay publishes these shards now, or may do so."""
+
+
+class Delivery:
+    """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed."""
+
+    def __init__(self, publisher: Publisher, lease: Lease) -> None:
+        self.stopped = Stopped()
+        self.status = RelayStatus()
+        self._publisher = publisher
+        self._lease = lease
+
+    async def deliver(self, connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        """Publish the rows in this order, then delete what was acknowledged; returns that. The rest stays.
+
+        Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted."""
+        if not self._lease.sure:
+            # A pause between finding and sending: another relay may have published these rows, and later ones.
+            self._lease.forget()
+            raise LeaseLost("paused for longer than the lease: nothing was sent")
+        self._note_age(rows[0].message)
+        failpoint("relay.selected")
+        acknowledged = await self._publish(connection, [r.message for r in rows])
+        failpoint("relay.published")
+        done = [row for row, ok in zip(rows, acknowledged, strict=True) if ok]
+        FAILED.inc(len(rows) - len(done))
+        if done:
+            await self._delete(connection, done)
+        self.stopped.note(
+            failed=[(r.message.channel, r.message.key) for r, ok in zip(rows, acknowledged, strict=True) if not ok],
+            passed=[(r.message.channel, r.message.key) for r in done] if self.stopped else (),
+        )
+        self.status.stopped_keys = len(self.stopped)
+        return done
+
+    def _note_age(self, oldest: Message) -> None:
+        try:
+            made = datetime.fromisoformat(oldest.headers[m.TIME]).timestamp()
+        except (KeyError, ValueError):
+            return
+        self.status.oldest_age = max(0.0, time.time() - made)
+        AGE.set(self.status.oldest_age)
+
+    async def _publish(self, connection: Connection, messages: Sequence[Message]) -> Sequence[bool]:
+        """Publish, and renew the lease meanwhile. A lost lease cuts the publishing off: what is still in the
+        producer must not arrive behind newer messages of the new owner."""
+        publishing = asyncio.ensure_future(self._publisher.publish(messages))
+        try:
+            while not (await asyncio.wait({publishing}, timeout=max(0.05, self._lease.renew_in)))[0]:
+                await self._renew(connection)
+            return publishing.result()
+        finally:
+            if not publishing.done():
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
+
+    async def _renew(self, connection: Connection) -> None:
+        before = self._lease.held
+        try:
+            await self._lease.hold(connection)
+        except Exception as error:
+            if not self._lease.sure:
+                raise LeaseLost(f"the lease could not be renewed: {error}") from error
+            return
+        if any(self._lease.held.get(shard) != epoch for shard, epoch in before.items()):
+            self._lease.forget()
+            raise LeaseLost("another relay took over while this one was publishing")
+
+    async def _delete(self, connection: Connection, rows: Sequence[Row]) -> None:
+        shards = {r.shard for r in rows}
+        held = {shard: epoch for shard, epoch in self._lease.held.items() if shard in shards}
+        parameters = {
+            "owner": self._lease.owner,
+            "shards": list(held),
+            "epochs": list(held.values()),
+            "positions": [r.position for r in rows],
+        }
+        mine, gone = (await connection.execute(_DELETE, parameters))[0]
+        failpoint("relay.deleted")
+        PUBLISHED.inc(gone)
+        self.status.published += gone
+        self.status.last_success = time.time()
+        if mine < len(shards):
+            # Another relay took over while this one was publishing. It publishes the rest again, with the same ids.
+            self._lease.forget()
+            raise LeaseLost(f"another relay took over {len(shards) - mine} shards: its rows were not deleted")

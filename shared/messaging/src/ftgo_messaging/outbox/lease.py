@@ -1,0 +1,74 @@
+"""Who publishes which shards: leases in the database, renewed by short statements, ended by the database's clock.
+
+Not a session's advisory lock: poolers hand sessions around, and a dead session holds its lock until TCP notices.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy import text
+
+from ftgo_messaging.connection import Connection
+from ftgo_messaging.ids import new_id
+
+# The database's clock decides, so that hosts need not agree on the time. Taking over raises the epoch. Rows that
+# another relay holds are left out beforehand, so that a standby's question locks nothing. In the order of the shards:
+# two relays that ask at once cannot deadlock.
+_HOLD = text(
+    "INSERT INTO relay_lease AS l (shard, owner, epoch, expires_at) "
+    "SELECT s, :owner, 1, now() + make_interval(secs => :ttl) FROM unnest(CAST(:shards AS smallint[])) AS s "
+    "WHERE NOT EXISTS (SELECT 1 FROM relay_lease o WHERE o.shard = s AND o.owner <> :owner AND o.expires_at >= now()) "
+    "ORDER BY s ON CONFLICT (shard) DO UPDATE SET owner = excluded.owner, expires_at = excluded.expires_at, "
+    "epoch = CASE WHEN l.owner = excluded.owner THEN l.epoch ELSE l.epoch + 1 END "
+    "WHERE l.owner = excluded.owner OR l.expires_at < now() RETURNING shard, epoch"
+)
+_RELEASE = text("UPDATE relay_lease SET expires_at = now() WHERE owner = :owner AND expires_at > now()")
+
+
+class Lease:
+    """The shards that one relay holds, out of those it wants. Shards that others hold it gets when theirs end.
+
+    ``held`` maps each shard to its epoch. Counted on this machine from before the question to the database, the
+    lease ends earlier here than there: who is ``sure`` may send."""
+
+    def __init__(self, shards: Sequence[int], seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.owner = new_id()
+        self.held: dict[int, int] = {}
+        self.seconds = seconds
+        self._wanted = sorted(shards)
+        self._clock = clock
+        self._asked = -seconds
+
+    @property
+    def sure(self) -> bool:
+        """Whether it is certain that nobody else may publish these shards now, with a tenth of the lease to spare.
+
+        Asked between finding rows and sending them: a process that was paused in between for longer sends nothing."""
+        return bool(self.held) and self._clock() < self._asked + self.seconds * 0.9
+
+    @property
+    def renew_in(self) -> float:
+        """Seconds until the lease should be asked for again, 0 when it is due: after a third of its time, or after a
+        second at most while shards are missing."""
+        after = self.seconds / 3 if len(self.held) == len(self._wanted) else min(self.seconds / 3, 1.0)
+        return max(0.0, self._asked + after - self._clock())
+
+    async def hold(self, connection: Connection) -> bool:
+        """Take or renew what can be had, if that is due. Returns whether this relay holds any shard."""
+        if self.renew_in > 0:
+            return bool(self.held)
+        asked = self._clock()
+        parameters = {"owner": self.owner, "ttl": self.seconds, "shards": self._wanted}
+        self.held = {row[0]: row[1] for row in await connection.execute(_HOLD, parameters)}
+        self._asked = asked
+        return bool(self.held)
+
+    def forget(self) -> None:
+        """Ask again before anything else is done."""
+        self.held = {}
+        self._asked = -self.seconds
+
+    async def release(self, connection: Connection) -> None:
+        """Let a successor begin at once."""
+        self.forget()
+        await connection.execute(_RELEASE, {"owner": self.owner})

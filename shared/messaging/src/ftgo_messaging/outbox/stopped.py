@@ -1,0 +1,83 @@
+"""Keys whose message could not be published: they wait, the others flow.
+
+A failed message must not be overtaken by a later one of its key, so the whole key waits and is tried again after a
+growing time. Its rows are left out of what a relay looks for: five hundred of them at the head of the table would
+otherwise hide everything behind them.
+"""
+
+import random
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+
+from prometheus_client import Gauge
+
+STOPPED = Gauge(
+    "ftgo_outbox_stopped_keys", "Keys and whole channels that wait because a message could not be published"
+)
+
+MOST_KEYS = 100
+"""With more keys of one channel stopped it is the channel that is in trouble (no such topic, no right to write):
+the channel waits as a whole, and what is left out stays a short list."""
+
+_LONGEST = 5.0
+
+Key = tuple[str, str]
+"""Channel and key."""
+
+
+class Stopped:
+    """What waits, and until when. In memory only: a new process tries everything once more."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._attempts: Counter[tuple[str, str | None]] = Counter()
+        self._until: dict[tuple[str, str | None], float] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._until)
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether something of that key failed and has not been published yet."""
+        return key in self._until or (key[0], None) in self._until
+
+    def note(self, failed: Iterable[Key], passed: Iterable[Key]) -> None:
+        """Take note of a round. A key that failed waits 0.1 s, then twice as long each time, up to 5 s."""
+        for key in {*failed}:
+            self._wait(key)
+        if self._until:
+            for channel, name in {*passed}:
+                for entry in ((channel, name), (channel, None)):
+                    self._until.pop(entry, None)
+                    self._attempts.pop(entry, None)
+            self._whole_channels()
+        STOPPED.set(len(self._until))
+
+    def _wait(self, key: tuple[str, str | None]) -> None:
+        self._attempts[key] += 1
+        delay = min(0.1 * 2 ** min(self._attempts[key] - 1, 10), _LONGEST)
+        self._until[key] = self._clock() + delay * random.uniform(0.5, 1.0)
+
+    def _whole_channels(self) -> None:
+        keys: dict[str, list[Key]] = defaultdict(list)
+        for channel, name in self._until:
+            if name is not None:
+                keys[channel].append((channel, name))
+        for channel, stopped in keys.items():
+            if len(stopped) > MOST_KEYS:
+                for key in stopped:
+                    del self._until[key], self._attempts[key]
+                self._wait((channel, None))
+
+    def waiting(self) -> tuple[list[Key], list[str]]:
+        """The keys, and the whole channels, whose time has not come yet."""
+        now = self._clock()
+        keys = [(c, k) for (c, k), until in self._until.items() if until > now and k is not None]
+        return keys, [c for (c, k), until in self._until.items() if until > now and k is None]
+
+    def next_attempt(self) -> float | None:
+        """Seconds until the first of them may be tried again."""
+        return max(0.0, min(self._until.values()) - self._clock()) if self._until else None

@@ -1,0 +1,75 @@
+"""The parts of a relay that need no server: what waits after a failure, and how sure a lease is."""
+
+import pytest
+from ftgo_messaging.outbox.lease import Lease
+from ftgo_messaging.outbox.stopped import MOST_KEYS, Stopped
+from ftgo_messaging.outbox.table import SHARDS, shards_of
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_failed_key_waits_longer_each_time_and_is_forgotten_when_it_passes() -> None:
+    clock = Clock()
+    stopped = Stopped(clock)
+    longest = 0.0
+    for attempt in range(12):
+        stopped.note([("c", "a")], [("c", "b")])
+        assert stopped.waiting() == ([("c", "a")], [])
+        wait = stopped.next_attempt()
+        assert wait is not None
+        assert 0.05 * 2 ** min(attempt, 5) <= wait <= 5.0
+        longest = max(longest, wait)
+        clock.now += wait + 0.001
+        assert stopped.waiting() == ([], [])
+        assert ("c", "a") in stopped
+    assert longest >= 2.5
+    stopped.note([], [("c", "a")])
+    assert not stopped
+    assert stopped.next_attempt() is None
+
+
+def test_many_failed_keys_of_a_channel_stop_the_channel() -> None:
+    stopped = Stopped(Clock())
+    stopped.note([("c", str(i)) for i in range(MOST_KEYS + 1)] + [("d", "x")], [])
+    assert stopped.waiting() == ([("d", "x")], ["c"])
+    assert ("c", "never seen") in stopped
+    stopped.note([], [("c", "1")])
+    assert stopped.waiting() == ([("d", "x")], [])
+
+
+async def test_a_lease_is_sure_for_less_than_the_database_grants() -> None:
+    clock = Clock()
+    answers: list[list[tuple[int, int]]] = [[(0, 7)], []]
+
+    class Connection:
+        async def execute(self, *_: object) -> list[tuple[int, int]]:
+            clock.now += 1  # the answer takes a second, which counts against us
+            return answers.pop(0)
+
+    lease = Lease([0], 9.0, clock)
+    assert not lease.sure
+    assert await lease.hold(Connection())  # type: ignore[arg-type]
+    assert lease.held == {0: 7}
+    assert lease.sure
+    clock.now += 1
+    assert lease.renew_in == pytest.approx(1.0)
+    assert await lease.hold(Connection())  # type: ignore[arg-type]
+    assert len(answers) == 1, "not due, not asked"
+    clock.now += 6.2
+    assert not lease.sure, "8.2 of 9 seconds are over"
+    assert not await lease.hold(Connection())  # type: ignore[arg-type]
+    assert lease.held == {}
+
+
+def test_the_groups_of_any_division_cover_all_shards_once() -> None:
+    for of in (1, 2, 3, 4, 64):
+        assert sorted(s for i in range(of) for s in shards_of(i, of)) == list(range(SHARDS))
+    for index, of in [(1, 1), (-1, 2), (0, 65), (0, 0)]:
+        with pytest.raises(ValueError, match="the index counts from 0"):
+            shards_of(index, of)
