@@ -65,12 +65,12 @@ class Delivery:
         """Publish the rows in this order, then delete what was acknowledged; returns that. The rest stays.
 
         Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted."""
+        failpoint("relay.selected")
         if not self._lease.sure:
             # A pause between finding and sending: another relay may have published these rows, and later ones.
             self._lease.forget()
             raise LeaseLost("paused for longer than the lease: nothing was sent")
         self._note_age(rows[0].message)
-        failpoint("relay.selected")
         acknowledged = await self._publish(connection, [r.message for r in rows])
         failpoint("relay.published")
         done = [row for row, ok in zip(rows, acknowledged, strict=True) if ok]
