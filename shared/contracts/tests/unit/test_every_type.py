@@ -92,6 +92,7 @@ COMMANDS_OF_SAGAS: dict[str, set[type[msgspec.Struct]]] = {
         kitchen_commands.CancelCreateTicket,
         kitchen_commands.ConfirmCreateTicket,
         accounting_commands.AuthorizePayment,
+        accounting_commands.ReverseAuthorization,
     },
     "order.cancel-order.replies": {
         kitchen_commands.BeginCancelTicket,

@@ -1,7 +1,6 @@
 """Sagas: what a definition may be, and how an instance answers replies in every order, number and lateness."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from ftgo_messaging.replies import Failure, Success
 from ftgo_messaging.sagas.definition import InvalidSaga, Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaState, saga_instances, saga_instances_table
 from ftgo_messaging.sagas.orchestrator import Orchestrator
+from ftgo_messaging.sagas.timeouts import PastItsPivot, SagaHasEnded, SagaNotFound, compensate, remind, retry
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -24,7 +24,6 @@ from sqlalchemy import MetaData
 REPLIES = Channel("trip.replies", Kind.REPLY)
 COMMANDS = Channel("trip.commands", Kind.COMMAND, key=lambda c: c.trip)
 INSTANCES = saga_instances(saga_instances_table(MetaData()))
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class TripCommand(Command[Success], frozen=True, kw_only=True):
@@ -36,8 +35,8 @@ def command(name: str) -> type[TripCommand]:
     return COMMANDS.carries(f"trip.{name}", replies_to=(REPLIES,))(cls)  # type: ignore[no-any-return]
 
 
-BookHotel, CancelHotel, BookFlight, CancelFlight, Pay, Confirm = (
-    command(n) for n in ("BookHotel", "CancelHotel", "BookFlight", "CancelFlight", "Pay", "Confirm")
+BookHotel, CancelHotel, BookFlight, CancelFlight, Pay, CancelPay, Confirm = (
+    command(n) for n in ("BookHotel", "CancelHotel", "BookFlight", "CancelFlight", "Pay", "CancelPay", "Confirm")
 )
 
 
@@ -83,14 +82,13 @@ def definition(**changes: Any) -> Saga[Trip]:
     return Saga(**{"type": "trip", "version": 1, "data": Trip, "reply_channel": REPLIES, "steps": steps, **changes})
 
 
-async def begin(saga: Saga[Trip] | None = None) -> tuple[SagaConversation, Memory, Orchestrator, list[datetime]]:
+async def begin(saga: Saga[Trip] | None = None) -> tuple[SagaConversation, Memory, Orchestrator]:
     saga = saga or definition()
-    clock = [NOW]
-    orchestrator = Orchestrator(INSTANCES, [saga], now=lambda: clock[0])
+    orchestrator = Orchestrator(INSTANCES, [saga])
     memory = Memory()
     local_calls.clear()
     saga_id = await memory.run(lambda uow: orchestrator.start(saga, Trip(trip="t"), uow))
-    return SagaConversation(orchestrator, memory, saga_id), memory, orchestrator, clock
+    return SagaConversation(orchestrator, memory, saga_id), memory, orchestrator
 
 
 async def test_it_goes_forward_step_by_step() -> None:
@@ -138,42 +136,145 @@ async def test_a_late_or_doubled_reply_changes_nothing() -> None:
 
 
 async def test_a_reply_to_an_unknown_saga_is_a_dead_letter() -> None:
-    saga, memory, _, _ = await begin()
+    saga, memory, _ = await begin()
     memory.aggregates.clear()
     with pytest.raises(Undecodable, match="unknown saga"):
         await saga.reply(Success())
 
 
 async def test_an_overdue_command_is_sent_again_with_its_own_id() -> None:
-    saga, memory, orchestrator, clock = await begin()
-    assert not await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
-    clock[0] += timedelta(seconds=31)
-    assert await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
-    assert [x.id for x in saga.asked] == [saga.asked[0].id] * 2
-    assert saga.instance.deadline > clock[0]
+    saga, memory, orchestrator = await begin()
+    assert saga.instance.due_in == 30
+    assert not await memory.run(lambda uow: remind(orchestrator, saga.saga_id, uow))
+    for attempts, wait in ((2, 60), (3, 120), (4, 240)):
+        assert await saga.overdue()
+        assert (saga.instance.attempts, saga.instance.due_in) == (attempts, wait)
+    assert {x.id for x in saga.asked} == {saga.asked[0].id}
 
 
 @pytest.mark.parametrize("successes", [3, 2])
 async def test_what_cannot_be_refused_is_asked_again_with_a_new_id(successes: int) -> None:
-    """A refused retriable step (3 successes before), or a refused compensation (2 and a refused pivot)."""
-    saga, memory, orchestrator, clock = await begin()
+    """A retriable step (3 successes before) or a compensation (2 and a refused pivot), refused a hundred times."""
+    saga, _, orchestrator = await begin()
     for _ in range(successes):
         await saga.reply(Success())
     if successes == 2:
         await saga.reply(Failure(reason="POOR"))
-    first = saga.asked[-1]
-    await saga.reply(Failure(reason="NOT_NOW"))
-    clock[0] += timedelta(hours=1)
-    assert await memory.run(lambda uow: orchestrator.remind(saga.saga_id, uow))
-    assert saga.asked[-1].id != first.id
-    assert saga.asked[-1].type == first.type
+    before = saga.instance
+    for refusals in range(1, 101):
+        first = saga.asked[-1]
+        await saga.reply(Failure(reason="NOT_NOW"))
+        assert saga.instance.awaited_command is None
+        assert await saga.overdue()
+        assert (saga.asked[-1].type, saga.asked[-1].id != first.id) == (first.type, True)
+        assert orchestrator.is_stuck(saga.instance) is (refusals >= 5)
+    stuck = saga.instance
+    assert (stuck.state, stuck.step) == (before.state, before.step)
+    assert stuck.due_in == 32 * 30  # not without end
+    assert len(stuck.history) == 100
+    assert stuck.history[:20] == (before.history + stuck.history[len(before.history) :])[:20]
     while not saga.instance.state.final:
         await saga.reply(Success())
     assert saga.instance.state is (SagaState.COMPLETED if successes == 3 else SagaState.COMPENSATED)
+    assert not orchestrator.is_stuck(saga.instance)
+
+
+def compensations(saga: SagaConversation) -> list[str]:
+    return [x.type.removeprefix("trip.") for x in saga.asked if x.type.startswith("trip.Cancel")]
+
+
+async def test_without_an_answer_it_turns_back_and_takes_back_what_it_does_not_know() -> None:
+    saga, *_ = await begin()
+    await saga.reply(Success())
+    flight = saga.asked[-1]
+    for _ in range(5):
+        assert await saga.overdue()
+        assert saga.asked[-1].id == flight.id
+    assert await saga.overdue()
+    assert saga.instance.state is SagaState.COMPENSATING
+    assert compensations(saga) == ["CancelFlight"]  # nobody knows whether it was booked
+    before = saga.instance
+    await saga.reply(Success(), to=flight)  # it was, and the answer was late
+    assert (saga.instance.step, saga.instance.awaited_command) == (before.step, before.awaited_command)
+    await saga.reply(Success())
+    await saga.reply(Success())
+    assert compensations(saga) == ["CancelFlight", "CancelHotel"]
+    assert saga.instance.state is SagaState.COMPENSATED
+    assert local_calls == ["done", "undo TIMED_OUT"]
+
+
+async def test_an_unanswered_pivot_is_asked_until_it_is_answered() -> None:
+    saga, _, orchestrator = await begin()
+    await saga.reply(Success())
+    await saga.reply(Success())
+    for _ in range(50):
+        assert await saga.overdue()
+    assert orchestrator.is_stuck(saga.instance)
+    assert {x.id for x in saga.asked if x.type == "trip.Pay"} == {saga.asked[-1].id}
+    await saga.reply(Success())
+    await saga.reply(Success())
+    assert saga.instance.state is SagaState.COMPLETED
+
+
+async def test_an_unanswered_pivot_that_can_be_taken_back_is() -> None:
+    old = definition()
+    pivot = replace(old.steps[3], if_unanswered=lambda d: CancelPay(trip=d.trip))
+    saga, *_ = await begin(definition(steps=[*old.steps[:3], pivot, *old.steps[4:]]))
+    await saga.reply(Success())
+    await saga.reply(Success())
+    for _ in range(6):
+        assert await saga.overdue()
+    pay = next(x for x in saga.asked if x.type == "trip.Pay")
+    await saga.reply(Success(), to=pay)
+    assert await saga.overdue()
+    for _ in range(3):
+        assert saga.instance.state is SagaState.COMPENSATING
+        await saga.reply(Success())
+    assert list(dict.fromkeys(compensations(saga))) == ["CancelPay", "CancelFlight", "CancelHotel"]
+    assert saga.instance.state is SagaState.COMPENSATED
+
+
+async def test_a_refused_pivot_is_not_taken_back() -> None:
+    old = definition()
+    pivot = replace(old.steps[3], if_unanswered=lambda d: CancelPay(trip=d.trip))
+    saga, *_ = await begin(definition(steps=[*old.steps[:3], pivot, *old.steps[4:]]))
+    for reply in (Success(), Success(), Failure(reason="POOR"), Success(), Success()):
+        await saga.reply(reply)
+    assert compensations(saga) == ["CancelFlight", "CancelHotel"]
+    assert saga.instance.state is SagaState.COMPENSATED
+
+
+async def test_an_operator_asks_again_or_turns_back() -> None:
+    saga, memory, orchestrator = await begin()
+    first = saga.asked[0]
+    await memory.run(lambda uow: retry(orchestrator, saga.saga_id, uow))
+    assert [x.id for x in saga.asked] == [first.id] * 2
+    await memory.run(lambda uow: retry(orchestrator, saga.saga_id, uow, new_id=True))
+    assert saga.instance.awaited_command == saga.asked[-1].id != first.id
+    await memory.run(lambda uow: compensate(orchestrator, saga.saga_id, uow))
+    assert compensations(saga) == ["CancelHotel"]
+    with pytest.raises(PastItsPivot, match="is COMPENSATING and awaits 'hotel'"):
+        await memory.run(lambda uow: compensate(orchestrator, saga.saga_id, uow))
+    await saga.reply(Success())
+    assert local_calls == ["done", "undo BY_OPERATOR"]
+    for command in (retry, compensate):
+        with pytest.raises(SagaHasEnded):
+            await memory.run(lambda uow, command=command: command(orchestrator, saga.saga_id, uow))
+        with pytest.raises(SagaNotFound):
+            await memory.run(lambda uow, command=command: command(orchestrator, "nobody", uow))
+
+
+@pytest.mark.parametrize("successes", [2, 3])
+async def test_past_the_pivot_nobody_turns_back(successes: int) -> None:
+    saga, memory, orchestrator = await begin()
+    for _ in range(successes):
+        await saga.reply(Success())
+    with pytest.raises(PastItsPivot, match="cannot turn back any more"):
+        await memory.run(lambda uow: compensate(orchestrator, saga.saga_id, uow))
 
 
 async def test_a_running_instance_keeps_its_definition() -> None:
-    saga, memory, _, _ = await begin()
+    saga, memory, _ = await begin()
     old = definition()
     new = definition(version=2, steps=[*old.steps[:1], *old.steps[2:]])
     later = SagaConversation(Orchestrator(INSTANCES, [old, new]), memory, saga.saga_id)
@@ -224,6 +325,7 @@ STEPS = definition().steps
         ([SagaStep[Trip](name="nothing")], "either a command or a local"),
         ([replace(STEPS[1], undo=undo)], "not both"),
         ([replace(STEPS[1], kind=StepKind.PIVOT)], "never taken back"),
+        ([replace(STEPS[1], if_unanswered=lambda d: CancelPay(trip=d.trip))], "if_unanswered is for a pivot"),
     ],
 )
 def test_a_wrong_definition_is_refused_when_it_is_built(steps: list[SagaStep[Trip]], sentence: str) -> None:

@@ -1,6 +1,6 @@
 """CreateOrder: verify the consumer, make a ticket, authorize the payment (pivot), confirm the ticket, approve."""
 
-from ftgo_contracts.accounting.commands import AuthorizePayment
+from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization
 from ftgo_contracts.channels import CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.kitchen.commands import CancelCreateTicket, ConfirmCreateTicket, CreateTicket, TicketLineItem
@@ -56,6 +56,7 @@ CREATE_ORDER = Saga(
             kind=StepKind.PIVOT,
             command=lambda d: AuthorizePayment(consumer_id=d.consumer_id, order_id=d.order_id, amount=d.order_total),
             on_failure=refused_by("accounting"),
+            if_unanswered=lambda d: ReverseAuthorization(consumer_id=d.consumer_id, order_id=d.order_id),
         ),
         SagaStep(
             name="confirm ticket",

@@ -21,8 +21,12 @@ class AuthorizePayment(Command[PaymentAuthorized], frozen=True, kw_only=True, re
     amount: Money
 
 
-@ACCOUNTING_COMMANDS.carries("ftgo.accounting.ReverseAuthorization", replies_to=(CANCEL_ORDER_REPLIES,))
+@ACCOUNTING_COMMANDS.carries(
+    "ftgo.accounting.ReverseAuthorization", replies_to=(CANCEL_ORDER_REPLIES, CREATE_ORDER_REPLIES)
+)
 class ReverseAuthorization(Command[Success], frozen=True, kw_only=True, rename="camel"):
+    """Cannot be refused. For a payment that was never authorized it succeeds, and refuses the late authorization."""
+
     consumer_id: Id
     order_id: Id
 

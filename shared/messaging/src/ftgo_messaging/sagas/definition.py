@@ -34,7 +34,11 @@ class SagaStep(Generic[D]):
     """One step: a ``command`` to a participant, or a ``local`` action in the saga's own transaction.
 
     ``on_reply`` and ``on_failure`` fold a reply into the saga's data. ``compensation`` (a command) or ``undo`` (local)
-    take the step back; a compensation cannot be refused and must succeed for a step that was never carried out."""
+    take the step back; a compensation cannot be refused and must succeed for a step that was never carried out, for
+    after a time-out nobody knows whether it was. A command without a compensation must have changed nothing.
+
+    A pivot that was answered is never taken back. ``if_unanswered`` is for a pivot whose answer does not come: the
+    command that takes it back, whether it was carried out or not. Without it the pivot is asked until it answers."""
 
     name: str
     kind: StepKind = StepKind.COMPENSATABLE
@@ -44,6 +48,17 @@ class SagaStep(Generic[D]):
     undo: Callable[[D, UnitOfWork], Awaitable[None]] | None = None
     on_reply: Mapping[type, Callable[[D, Any], D]] = field(default_factory=dict)
     on_failure: Callable[[D, Failure], D] | None = None
+    if_unanswered: Callable[[D], Command[Any]] | None = None
+
+    @property
+    def taken_back_by(self) -> Callable[[D], Command[Any]] | None:
+        """What is asked of the participant when the saga goes back over this step."""
+        return self.compensation or self.if_unanswered
+
+    @property
+    def can_time_out(self) -> bool:
+        """Whether the saga can turn back while it awaits this step's answer."""
+        return self.kind is StepKind.COMPENSATABLE or self.if_unanswered is not None
 
 
 class InvalidSaga(Exception):
@@ -62,7 +77,12 @@ class Saga(Generic[D]):
     steps: Sequence[SagaStep[D]]
     loads: Callable[[D], Refs] = lambda _: ()
     patience: timedelta = timedelta(seconds=30)
-    """How long a reply is waited for before the command is sent again, with the same id."""
+    """How long a reply is waited for before the command is sent again, with the same id; doubled each time, up to 32
+    times as long."""
+    reminders: int = 5
+    """How often a command is sent again. When its answer has not come after that, a saga that can still turn back does
+    (with the default patience after half an hour), whatever became of the command; a saga that cannot goes on asking,
+    and counts as stuck."""
 
     def __post_init__(self) -> None:
         names = [s.name for s in self.steps]
@@ -81,6 +101,8 @@ class Saga(Generic[D]):
                 raise InvalidSaga(f"{where}: give a compensation or a local undo, not both")
             if step.kind is not StepKind.COMPENSATABLE and (step.compensation or step.undo):
                 raise InvalidSaga(f"{where}: a {step.kind} step is never taken back; it must not have a compensation")
+            if step.if_unanswered is not None and (step.kind is not StepKind.PIVOT or step.command is None):
+                raise InvalidSaga(f"{where}: if_unanswered is for a pivot that is a command")
 
     def index(self, name: str) -> int:
         return next(i for i, s in enumerate(self.steps) if s.name == name)

@@ -1,16 +1,19 @@
 """One run of a saga: a row with its step, its data and the id of the command whose reply it awaits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Boolean, Column, DateTime, Index, Integer, MetaData, Table, Text, Uuid
+from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
 from ftgo_messaging.aggregates import Aggregates
+from ftgo_messaging.rows import FromNow
+
+_HISTORY, _HISTORY_BEGINNING = 100, 20
 
 
 class SagaState(StrEnum):
@@ -26,8 +29,12 @@ class SagaState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SagaInstance:
-    """``step`` is the name of the step whose command is awaited. ``history`` has one entry per thing that happened:
-    [step, what, time]. A final instance awaits nothing; its deadline no longer matters, but is never null."""
+    """``step`` is the name of the step whose command is awaited, ``due_in`` how many seconds of its time were left when
+    the instance was read, ``attempts`` how often it was asked.
+
+    ``history`` has one entry per thing that happened: [step, what, time]; the times are for the reader, nothing is
+    decided by them. It is bounded: of a long one the middle is left out. A final instance awaits nothing; its deadline
+    no longer matters, but is never null."""
 
     saga_id: str
     type: str
@@ -36,7 +43,7 @@ class SagaInstance:
     step: str
     data: bytes
     awaited_command: str | None
-    deadline: datetime
+    due_in: float
     attempts: int
     history: tuple[tuple[str, str, str], ...]
     version: int
@@ -53,7 +60,7 @@ def saga_instances_table(metadata: MetaData) -> Table:
         Column("step", Text, nullable=False),
         Column("data", JSON, nullable=False),
         Column("awaited_command", Uuid(as_uuid=False), nullable=True),
-        Column("deadline", DateTime(timezone=True), nullable=False),
+        Column("deadline", FromNow, nullable=False),
         Column("attempts", Integer, nullable=False),
         Column("history", JSON, nullable=False),
         Column("finished", Boolean, nullable=False),
@@ -62,6 +69,14 @@ def saga_instances_table(metadata: MetaData) -> Table:
     # The reconciler looks for overdue instances among the unfinished ones only.
     Index("saga_instances_overdue", table.c.deadline, postgresql_where=~table.c.finished)
     return table
+
+
+def noted(saga: SagaInstance, step: str, what: str, when: datetime) -> SagaInstance:
+    """The instance with one more entry in its history. Of more than 100 the first 20 stay, and the newest."""
+    history = (*saga.history, (step, what, when.isoformat(timespec="milliseconds")))
+    if len(history) > _HISTORY:
+        history = (*history[:_HISTORY_BEGINNING], *history[_HISTORY_BEGINNING - _HISTORY :])
+    return replace(saga, history=history)
 
 
 _history = msgspec.json.Decoder(tuple[tuple[str, str, str], ...])
@@ -76,7 +91,7 @@ def _from_row(row: Mapping[str, Any]) -> SagaInstance:
         step=row["step"],
         data=row["data"].encode(),
         awaited_command=str(row["awaited_command"]) if row["awaited_command"] else None,
-        deadline=row["deadline"],
+        due_in=row["deadline"],
         attempts=row["attempts"],
         history=_history.decode(row["history"]),
         version=row["version"],
@@ -92,7 +107,7 @@ def _to_row(saga: SagaInstance) -> dict[str, Any]:
         "step": saga.step,
         "data": saga.data.decode(),
         "awaited_command": saga.awaited_command,
-        "deadline": saga.deadline,
+        "deadline": saga.due_in,
         "attempts": saga.attempts,
         "history": msgspec.json.encode(saga.history).decode(),
         "finished": saga.state.final,

@@ -1,7 +1,8 @@
 """Moves sagas on. Starting, replies and time-outs are transitions under the lock of the instance's row.
 
 A reply counts only if it answers the command that the instance awaits. Anything else (late, doubled, foreign) is
-recorded in the history and changes nothing.
+recorded in the history and changes nothing. So of a reply and a time-out at the same moment one comes first, and the
+other finds that it is too late.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,20 +12,17 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import text
 
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Aggregates, Refs
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.replies import Failure, Reply
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
-from ftgo_messaging.sagas.instance import SagaInstance, SagaState
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.sagas.instance import SagaInstance, SagaState, noted
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.saga")
@@ -32,11 +30,7 @@ log = structlog.get_logger("ftgo.saga")
 ENDED = Counter("ftgo_sagas_ended_total", "Sagas by how they ended", ["type", "state"])
 DROPPED = Counter("ftgo_saga_replies_dropped_total", "Replies that answered no awaited command", ["type"])
 RESENT = Counter("ftgo_saga_commands_resent_total", "Commands sent again after their deadline", ["type"])
-
-_HISTORY_LIMIT = 100
-_OVERDUE = text(
-    "SELECT saga_id FROM saga_instances WHERE NOT finished AND deadline < now() ORDER BY deadline LIMIT :limit"
-)
+TURNED = Counter("ftgo_sagas_turned_back_total", "Sagas that turned to compensation without an answer", ["type"])
 
 
 def _utc_now() -> datetime:
@@ -44,7 +38,9 @@ def _utc_now() -> datetime:
 
 
 class Orchestrator:
-    """The sagas of one service. Every version that an unfinished instance may have must be registered."""
+    """The sagas of one service. Every version that an unfinished instance may have must be registered.
+
+    ``now`` only dates the entries of the history. Deadlines are the database's business."""
 
     def __init__(
         self,
@@ -65,6 +61,11 @@ class Orchestrator:
             raise ValueError(f"saga {definition.type} version {definition.version} is registered already")
         self._definitions[key] = definition
 
+    @property
+    def types(self) -> set[str]:
+        """The types of saga that are registered, in whichever version."""
+        return {type for type, _ in self._definitions}
+
     def definition(self, instance: SagaInstance) -> Saga[Any]:
         try:
             return self._definitions[instance.type, instance.definition_version]
@@ -84,7 +85,7 @@ class Orchestrator:
             step=definition.steps[0].name,
             data=b"",
             awaited_command=None,
-            deadline=self._now(),
+            due_in=0.0,
             attempts=0,
             history=(),
             version=0,
@@ -137,7 +138,7 @@ class Orchestrator:
         if not isinstance(reply, Failure):
             fold = step.on_reply.get(type(reply))
             data = fold(data, reply) if fold else data
-            instance = _noted(instance, step.name, "done", self._now())
+            instance = noted(instance, step.name, "done", self._now())
             await self._go_forward(definition, instance, data, index + 1, uow)
         elif step.kind is StepKind.RETRIABLE:
             # A retriable step may not be refused. Keep the deadline: the reconciler asks again, with a new id.
@@ -147,7 +148,7 @@ class Orchestrator:
         else:
             data = step.on_failure(data, reply) if step.on_failure else data
             instance = replace(instance, state=SagaState.COMPENSATING)
-            instance = _noted(instance, step.name, f"failed {reply.reason}", self._now())
+            instance = noted(instance, step.name, f"failed {reply.reason}", self._now())
             await self._go_back(definition, instance, data, index - 1, uow)
 
     async def _on_compensated(
@@ -157,7 +158,7 @@ class Orchestrator:
             log.warning("saga.compensation_refused", saga=instance.saga_id, step=instance.step, reason=reply.reason)
             self._save(replace(instance, awaited_command=None), uow, f"compensation refused {reply.reason}", data)
             return
-        instance = _noted(instance, instance.step, "compensated", self._now())
+        instance = noted(instance, instance.step, "compensated", self._now())
         await self._go_back(definition, instance, data, index - 1, uow)
 
     async def _go_forward(
@@ -171,7 +172,7 @@ class Orchestrator:
                 return
             if step.local is not None:
                 await step.local(data, uow)
-                instance = _noted(instance, step.name, "done", self._now())
+                instance = noted(instance, step.name, "done", self._now())
             index += 1
         self._end(instance, SagaState.COMPLETED, data, uow)
 
@@ -181,12 +182,12 @@ class Orchestrator:
         """Undo steps from ``index`` down to the first."""
         while index >= 0:
             step = definition.steps[index]
-            if step.compensation is not None:
-                self._ask(definition, instance, step, step.compensation(data), data, uow)
+            if step.taken_back_by is not None:
+                self._ask(definition, instance, step, step.taken_back_by(data), data, uow)
                 return
             if step.undo is not None:
                 await step.undo(data, uow)
-                instance = _noted(instance, step.name, "undone", self._now())
+                instance = noted(instance, step.name, "undone", self._now())
             index -= 1
         self._end(instance, SagaState.COMPENSATED, data, uow)
 
@@ -199,12 +200,27 @@ class Orchestrator:
         data: Any,
         uow: UnitOfWork,
     ) -> None:
-        awaited = uow.send(
-            command, reply_channel=definition.reply_channel, saga_type=definition.type, saga_id=instance.saga_id
+        awaited = self._send(definition, instance, command, None, uow)
+        asked = replace(
+            instance,
+            step=step.name,
+            awaited_command=awaited,
+            due_in=definition.patience.total_seconds(),
+            attempts=1,
         )
-        deadline = self._now() + definition.patience
-        asked = replace(instance, step=step.name, awaited_command=awaited, deadline=deadline, attempts=1)
         self._save(asked, uow, f"asked {type(command).__name__}", data)
+
+    @staticmethod
+    def _send(
+        definition: Saga[Any], instance: SagaInstance, command: Any, message_id: str | None, uow: UnitOfWork
+    ) -> str:
+        return uow.send(
+            command,
+            reply_channel=definition.reply_channel,
+            saga_type=definition.type,
+            saga_id=instance.saga_id,
+            message_id=message_id,
+        )
 
     def _end(self, instance: SagaInstance, state: SagaState, data: Any, uow: UnitOfWork) -> None:
         ENDED.labels(instance.type, state.value).inc()
@@ -213,58 +229,58 @@ class Orchestrator:
     def _save(self, instance: SagaInstance, uow: UnitOfWork, what: str, data: Any = None) -> None:
         if data is not None:
             instance = replace(instance, data=codec.encode(data))
-        noted = _noted(instance, instance.step, what, self._now())
-        uow.save(self.instances, replace(noted, version=noted.version + 1))
+        instance = noted(instance, instance.step, what, self._now())
+        uow.save(self.instances, replace(instance, version=instance.version + 1))
 
-    # -- recovery --------------------------------------------------------------------------------------------------
+    # -- when no answer comes -------------------------------------------------------------------------------------
 
-    async def remind(self, saga_id: str, uow: UnitOfWork) -> bool:
-        """Send the awaited command again, with its own id, if the deadline is over; returns whether it was.
+    def can_turn_back(self, instance: SagaInstance) -> bool:
+        """Whether this instance is before its pivot, or awaits a pivot that can be taken back unanswered."""
+        step = self._step(instance)
+        return instance.state is SagaState.RUNNING and step.can_time_out
 
-        The participant that has handled that id drops the repetition, so this can never do harm. After a refusal of a
-        step that cannot be refused the command gets a new id: the participant is to try again for real."""
-        instance = await uow.find(self.instances, saga_id)
-        if instance is None or instance.state.final or instance.deadline > self._now():
-            return False
-        definition = self.definition(instance)
-        data = codec.decode(instance.data, definition.data)
-        step = definition.steps[definition.index(instance.step)]
-        make = step.compensation if instance.state is SagaState.COMPENSATING else step.command
+    def is_stuck(self, instance: SagaInstance) -> bool:
+        """Whether it can only go on asking, and has asked more often than its definition calls patient; or nobody knows
+        its definition any more."""
+        if (instance.type, instance.definition_version) not in self._definitions:
+            return not instance.state.final
+        asked_enough = instance.attempts > self.definition(instance).reminders
+        return not instance.state.final and asked_enough and not self.can_turn_back(instance)
+
+    def ask_again(self, instance: SagaInstance, uow: UnitOfWork, why: str, *, new_id: bool = False) -> None:
+        """Send the awaited command once more, with its own id: a participant that has handled that id drops the
+        repetition, so this can never do harm.
+
+        After the refusal of what cannot be refused, or with ``new_id``, it gets an id of its own: the participant is
+        to do it for real, which it must be able to bear twice."""
+        definition, step = self.definition(instance), self._step(instance)
+        make = step.taken_back_by if instance.state is SagaState.COMPENSATING else step.command
         if make is None:
-            raise LookupError(f"saga {saga_id} waits in the local step {step.name}, which awaits nothing")
-        command_id = uow.send(
-            make(data),
-            reply_channel=definition.reply_channel,
-            saga_type=definition.type,
-            saga_id=instance.saga_id,
-            message_id=instance.awaited_command,
-        )
+            raise LookupError(f"saga {instance.saga_id} waits in the step {step.name}, which asks nothing")
+        command = make(codec.decode(instance.data, definition.data))
+        awaited = self._send(definition, instance, command, None if new_id else instance.awaited_command, uow)
         RESENT.labels(instance.type).inc()
-        # Twice the patience with every attempt, at most 32 times.
-        wait = definition.patience * 2 ** min(instance.attempts, 5)
-        again = replace(
-            instance, awaited_command=command_id, deadline=self._now() + wait, attempts=instance.attempts + 1
-        )
-        self._save(again, uow, "reminded")
-        return True
+        wait = definition.patience.total_seconds() * 2 ** min(instance.attempts, 5)
+        again = replace(instance, awaited_command=awaited, due_in=wait, attempts=instance.attempts + 1)
+        if self.is_stuck(again) and not self.is_stuck(instance):
+            log.error("saga.stuck", saga=instance.saga_id, step=step.name, state=instance.state.value)
+        self._save(again, uow, why)
 
-    async def reconcile(self, transactions: Transactions, limit: int = 100) -> int:
-        """Remind all overdue instances, each in a transaction of its own. Returns how many. Run it in a loop."""
-        async with transactions.engine.connect() as connection:
-            overdue = [str(row[0]) for row in await connection.execute(_OVERDUE, {"limit": limit})]
-        if overdue:
-            failpoint("reconciler.found")
-        reminded = 0
-        for saga_id in overdue:
+    async def turn_back(self, instance: SagaInstance, reason: str, uow: UnitOfWork) -> None:
+        """Turn to compensation although no answer has come; when it comes later, it is dropped.
 
-            async def remind(uow: UnitOfWork, saga_id: str = saga_id) -> bool:
-                return await self.remind(saga_id, uow)
+        Nobody knows whether the awaited command was carried out, so its step is taken back as well. Raises ValueError
+        for an instance that cannot turn back."""
+        if not self.can_turn_back(instance):
+            raise ValueError(f"saga {instance.saga_id} cannot turn back from the step {instance.step}")
+        definition, step = self.definition(instance), self._step(instance)
+        data = codec.decode(instance.data, definition.data)
+        data = step.on_failure(data, Failure(reason=reason)) if step.on_failure else data
+        TURNED.labels(instance.type).inc()
+        instance = replace(instance, state=SagaState.COMPENSATING)
+        instance = noted(instance, step.name, f"turned back {reason}", self._now())
+        await self._go_back(definition, instance, data, definition.index(step.name), uow)
 
-            reminded += await transactions.run_step(Step(remind))
-            failpoint("reconciler.reminded")
-        return reminded
-
-
-def _noted(instance: SagaInstance, step: str, what: str, when: datetime) -> SagaInstance:
-    entry = (step, what, when.isoformat(timespec="milliseconds"))
-    return replace(instance, history=(*instance.history[-_HISTORY_LIMIT + 1 :], entry))
+    def _step(self, instance: SagaInstance) -> SagaStep[Any]:
+        definition = self.definition(instance)
+        return definition.steps[definition.index(instance.step)]

@@ -1,5 +1,6 @@
 """A conversation with a saga, as given/when/then: start it, see what it asks, answer, see how it ends."""
 
+from dataclasses import replace
 from typing import Any
 
 from ftgo_messaging import codec
@@ -12,6 +13,7 @@ from ftgo_messaging.registry import by_name
 from ftgo_messaging.replies import Reply
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.sagas.orchestrator import Orchestrator
+from ftgo_messaging.sagas.timeouts import remind
 from ftgo_messaging.testing.memory import Memory
 
 
@@ -37,6 +39,11 @@ class SagaConversation:
         last = self.asked[-1]
         command: Command[Any] = codec.decode(last.body, by_name(last.type).cls)
         return command
+
+    async def overdue(self) -> bool:
+        """Let the time of the awaited command be over, and the reconciler pass by. Returns whether it did anything."""
+        self._memory.put(self._orchestrator.instances, replace(self.instance, due_in=-1.0))
+        return await self._memory.run(lambda uow: remind(self._orchestrator, self.saga_id, uow))
 
     async def reply(self, reply: Reply, to: Message | None = None, message_id: str | None = None) -> None:
         """Answer the last command, or an earlier one given as ``to`` (a late reply)."""
