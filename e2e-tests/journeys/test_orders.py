@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from ftgo_local.scenes.records import Topic, body_of, headers_of
 from ftgo_local.scenes.stage import Stage, expect, in_minutes, line_items
 
 
@@ -181,3 +182,27 @@ async def test_what_an_operator_asks(stage: Stage, service: str) -> None:
 async def _post(stage: Stage, body: dict[str, Any], key: str | None = None) -> httpx.Response:
     headers = {"Idempotency-Key": key} if key else {}
     return await stage.client.post(f"{stage.urls.order}/orders", json=body, headers=headers)
+
+
+async def test_a_trace_and_a_conversation_reach_from_the_request_to_the_last_participant(
+    stage: Stage, kafka: str
+) -> None:
+    topics = [await Topic(kafka, name).mark() for name in ("order.events", "accounting.commands", "account.events")]
+    trace = {"traceparent": f"00-{uuid.uuid4().hex}-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
+    body = await stage.order_for(await stage.consumer())
+    answer = await stage.client.post(f"{stage.urls.order}/orders", json=body, headers=trace)
+    order = answer.json()["orderId"]
+    await stage.settled(order, "APPROVED")
+    found = [headers_of(await t.find(lambda r: body_of(r).get("orderId") == order)) for t in topics]
+    assert [{name: headers.get(name) for name in trace} for headers in found] == [trace] * 3
+    assert len({headers["ce_correlationid"] for headers in found}) == 1
+
+
+async def test_what_is_no_trace_is_ignored(stage: Stage, kafka: str) -> None:
+    topic = await Topic(kafka, "order.events").mark()
+    body = await stage.order_for(await stage.consumer())
+    answer = await stage.client.post(
+        f"{stage.urls.order}/orders", json=body, headers={"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"}
+    )
+    order = answer.json()["orderId"]
+    assert "traceparent" not in headers_of(await topic.find(lambda r: body_of(r).get("orderId") == order))

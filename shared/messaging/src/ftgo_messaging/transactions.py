@@ -6,7 +6,7 @@ requests that arrived while the previous transaction was running (group commit).
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -16,6 +16,7 @@ from ftgo_messaging.connection import Connection, begin
 from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.message import Message
+from ftgo_messaging.tracing import origin
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
@@ -34,11 +35,12 @@ class Overloaded(Exception):
 @dataclass(frozen=True, slots=True, eq=False)
 class Step(Generic[T]):
     """Something to do inside a transaction. ``loads`` names aggregates stage by stage, each stage seeing what the one
-    before it loaded. It is only a hint: what it leaves out is loaded one by one."""
+    before it loaded. It is only a hint: what it leaves out is loaded one by one. ``cause`` is the message that it
+    handles, or by default the request that makes the step."""
 
     run: Callable[[UnitOfWork], Awaitable[T]]
     loads: Sequence[Stage] = ()
-    cause: Message | None = None
+    cause: Message = field(default_factory=origin)
 
 
 async def run_steps(uow: UnitOfWork, steps: Sequence[Step[Any]]) -> list[Any]:

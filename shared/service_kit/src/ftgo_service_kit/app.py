@@ -9,6 +9,7 @@ from ftgo_service_kit import health
 from ftgo_service_kit.body_limit import LimitBody
 from ftgo_service_kit.problems import add_problem_handlers, responses
 from ftgo_service_kit.schemas import Problem
+from ftgo_service_kit.trace import Trace
 
 _OPERATION = frozenset(route.path for route in health.router.routes)  # type: ignore[attr-defined]
 
@@ -19,6 +20,7 @@ def create_app(title: str, description: str) -> FastAPI:
     app = FastAPIOffline(
         title=title, description=description, version="0.1.0", redoc_url=None, strict_content_type=False
     )
+    app.add_middleware(Trace)
     app.add_middleware(LimitBody)
     add_problem_handlers(app)
     _declare_problem(app)
