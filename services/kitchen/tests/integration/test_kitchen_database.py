@@ -60,10 +60,10 @@ async def restaurant(http) -> str:
     return answer.json()["id"]
 
 
-def received(command: Any) -> Received:
+def received(command: Any, saga: str | None = None) -> Received:
     kind = by_class(type(command))
     (reply_channel,) = kind.reply_channels
-    headers = {m.ID: new_id(), m.TYPE: kind.name, m.SAGA_ID: new_id(), m.REPLY_CHANNEL: reply_channel}
+    headers = {m.ID: new_id(), m.TYPE: kind.name, m.SAGA_ID: saga or new_id(), m.REPLY_CHANNEL: reply_channel}
     key = KITCHEN_COMMANDS.key(command)
     encoded = [(name, value.encode()) for name, value in headers.items()]
     return Received(KITCHEN_COMMANDS.name, 0, 0, key.encode(), encoded, codec.encode(command))
@@ -295,15 +295,15 @@ async def test_the_creation_that_comes_after_its_compensation_is_refused(service
 
 async def test_a_refusal_in_a_batch_touches_no_other_command(service, http, restaurant):
     first, second = await tickets(service, restaurant, 2)
-    ids = {"restaurant_id": restaurant}
+    ids, cancel, revise = {"restaurant_id": restaurant}, new_id(), new_id()
     answers = await ask(
         service,
-        received(c.BeginCancelTicket(order_id=first, **ids)),
+        received(c.BeginCancelTicket(order_id=first, **ids), cancel),
         received(c.BeginReviseTicket(order_id=first, revised_line_items=(), **ids)),
         received(c.BeginCancelTicket(order_id=new_id(), **ids)),
-        received(c.BeginReviseTicket(order_id=second, revised_line_items=LINES, **ids)),
-        received(c.ConfirmCancelTicket(order_id=first, **ids)),
-        received(c.UndoBeginReviseTicket(order_id=second, **ids)),
+        received(c.BeginReviseTicket(order_id=second, revised_line_items=LINES, **ids), revise),
+        received(c.ConfirmCancelTicket(order_id=first, **ids), cancel),
+        received(c.UndoBeginReviseTicket(order_id=second, **ids), revise),
         received(c.UndoBeginCancelTicket(order_id=new_id(), **ids)),
     )
     done = [("Success", None)]
@@ -316,13 +316,22 @@ async def test_a_refusal_in_a_batch_touches_no_other_command(service, http, rest
 async def test_a_revision_takes_the_new_lines(service, http, restaurant):
     (order,) = await tickets(service, restaurant)
     lines = (c.TicketLineItem("1", "Chicken Vindaloo", 1), c.TicketLineItem("2", "Naan", 3))
-    ids = {"order_id": order, "restaurant_id": restaurant}
-    await ask(service, received(c.BeginReviseTicket(**ids, revised_line_items=lines)))
+    ids, saga = {"order_id": order, "restaurant_id": restaurant}, new_id()
+    await ask(service, received(c.BeginReviseTicket(**ids, revised_line_items=lines), saga))
     pending = (await http.get(f"/tickets/{order}")).json()
     assert (pending["state"], len(pending["lineItems"])) == ("REVISION_PENDING", 1)
-    await ask(service, received(c.ConfirmReviseTicket(**ids, revised_line_items=lines)))
+    await ask(service, received(c.ConfirmReviseTicket(**ids, revised_line_items=lines), saga))
     revised = (await http.get(f"/tickets/{order}")).json()
     assert (revised["state"], [item["quantity"] for item in revised["lineItems"]]) == ("AWAITING_ACCEPTANCE", [1, 3])
+
+
+async def test_a_compensation_before_its_beginning_makes_the_beginning_harmless(service, http, restaurant):
+    (order,) = await tickets(service, restaurant)
+    ids, saga = {"order_id": order, "restaurant_id": restaurant}, new_id()
+    before = (await http.get(f"/tickets/{order}")).json()
+    undo, begin = received(c.UndoBeginCancelTicket(**ids), saga), received(c.BeginCancelTicket(**ids), saga)
+    assert await ask(service, undo, begin) == [[("Success", None)], [("Failure", "WRONG_STATE")]]
+    assert (await http.get(f"/tickets/{order}")).json() == before
 
 
 @pytest.mark.parametrize("cook_first", [True, False])
@@ -330,9 +339,9 @@ async def test_a_cook_and_a_saga_at_once(service, http, restaurant, cook_first):
     """Accept and BeginCancel queue for the same row: whoever is second sees what the first has done, and an undo leads
     back to just that. Read without a lock, the second would decide on a state that is gone: the cook gets a 500."""
     (order,) = await tickets(service, restaurant)
-    ids = {"order_id": order, "restaurant_id": restaurant}
+    ids, change = {"order_id": order, "restaurant_id": restaurant}, new_id()
     cook = http.post(f"/tickets/{order}/accept", json={"readyBy": LATER})
-    saga = ask(service, received(c.BeginCancelTicket(**ids)))
+    saga = ask(service, received(c.BeginCancelTicket(**ids), change))
 
     async def queue(work: Any, length: int) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
@@ -346,7 +355,7 @@ async def test_a_cook_and_a_saga_at_once(service, http, restaurant, cook_first):
     accepted, begun = (await first, await second) if cook_first else reversed((await first, await second))
 
     assert (accepted.status_code, begun) == (200 if cook_first else 409, [[("Success", None)]])
-    await ask(service, received(c.UndoBeginCancelTicket(**ids)))
+    await ask(service, received(c.UndoBeginCancelTicket(**ids), change))
     ticket = (await http.get(f"/tickets/{order}")).json()
     assert ticket["state"] == ("ACCEPTED" if cook_first else "AWAITING_ACCEPTANCE")
     assert len(ticket["history"]) == ticket["version"]

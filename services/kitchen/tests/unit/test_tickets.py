@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from ftgo_contracts.kitchen import commands as c
@@ -15,10 +16,12 @@ from ftgo_kitchen.domain.restaurant import Address, InvalidMenu, MenuItem, Resta
 from ftgo_kitchen.domain.ticket import LineItem, ReadyByInThePast, Ticket, TicketNotFound, TicketState, WrongState
 from ftgo_kitchen.messaging import command_handlers as h
 from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import SAGA_ID, TYPE, Message
+from ftgo_messaging.registry import by_class
 from ftgo_messaging.testing.memory import Memory
 
 S = TicketState
-ID, RESTAURANT = new_id(), new_id()
+ID, RESTAURANT, SAGA, OTHER = new_id(), new_id(), new_id(), new_id()
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LINES = (LineItem("1", "Chicken Vindaloo", 2),)
 REVISED = (LineItem("2", "Naan", 1),)
@@ -36,19 +39,19 @@ TABLE: dict[str, tuple[Transition, dict[TicketState, TicketState], set[TicketSta
     ),
     "cancel_create": (Ticket.cancel_create, {S.CREATE_PENDING: S.CANCELLED}, set(S) - {S.CREATE_PENDING}),
     "begin_cancel": (
-        Ticket.begin_cancel,
+        lambda t: t.begin_cancel(SAGA),
         {S.AWAITING_ACCEPTANCE: S.CANCEL_PENDING, S.ACCEPTED: S.CANCEL_PENDING},
         {S.CANCEL_PENDING},
     ),
-    "undo_cancel": (Ticket.undo_cancel, {S.CANCEL_PENDING: S.ACCEPTED}, set(S) - {S.CANCEL_PENDING}),
-    "confirm_cancel": (Ticket.confirm_cancel, {S.CANCEL_PENDING: S.CANCELLED}, {S.CANCELLED}),
+    "undo_cancel": (lambda t: t.undo_cancel(SAGA), {S.CANCEL_PENDING: S.ACCEPTED}, set(S) - {S.CANCEL_PENDING}),
+    "confirm_cancel": (lambda t: t.confirm_cancel(SAGA), {S.CANCEL_PENDING: S.CANCELLED}, {S.CANCELLED}),
     "begin_revise": (
-        Ticket.begin_revise,
+        lambda t: t.begin_revise(SAGA),
         {S.AWAITING_ACCEPTANCE: S.REVISION_PENDING, S.ACCEPTED: S.REVISION_PENDING},
         {S.REVISION_PENDING},
     ),
-    "undo_revise": (Ticket.undo_revise, {S.REVISION_PENDING: S.ACCEPTED}, set(S) - {S.REVISION_PENDING}),
-    "confirm_revise": (lambda t: t.confirm_revise(REVISED), {S.REVISION_PENDING: S.ACCEPTED}, set()),
+    "undo_revise": (lambda t: t.undo_revise(SAGA), {S.REVISION_PENDING: S.ACCEPTED}, set(S) - {S.REVISION_PENDING}),
+    "confirm_revise": (lambda t: t.confirm_revise(SAGA, REVISED), {S.REVISION_PENDING: S.ACCEPTED}, set()),
     "accept": (lambda t: t.accept(NOW + timedelta(minutes=5), NOW), {S.AWAITING_ACCEPTANCE: S.ACCEPTED}, set()),
     "start_preparing": (Ticket.start_preparing, {S.ACCEPTED: S.PREPARING}, set()),
     "be_ready": (Ticket.be_ready, {S.PREPARING: S.READY_FOR_PICKUP}, set()),
@@ -58,7 +61,7 @@ TABLE: dict[str, tuple[Transition, dict[TicketState, TicketState], set[TicketSta
 
 def ticket(state: TicketState) -> Ticket:
     before = S.ACCEPTED if state in {S.CANCEL_PENDING, S.REVISION_PENDING} else None
-    return replace(Ticket.create(ID, RESTAURANT, LINES), state=state, before=before)
+    return replace(Ticket.create(ID, RESTAURANT, LINES), state=state, before=before, change=before and SAGA)
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -70,7 +73,9 @@ def test_every_transition_in_every_state(name: str, state: TicketState) -> None:
         after = transition(before)
         assert (after.state, after.version) == (changes[state], before.version + 1)
     elif state in unchanged:
-        assert transition(before) is before
+        after = transition(before)
+        assert after == (replace(before, closed=(SAGA,)) if name.startswith("undo") else before)
+        assert transition(after) is after
     else:
         with pytest.raises(WrongState):
             transition(before)
@@ -78,10 +83,56 @@ def test_every_transition_in_every_state(name: str, state: TicketState) -> None:
 
 def test_pending_goes_back_to_where_it_came_from() -> None:
     for state in (S.AWAITING_ACCEPTANCE, S.ACCEPTED):
-        assert ticket(state).begin_cancel().undo_cancel().state is state
-        revised = ticket(state).begin_revise().confirm_revise(REVISED)
-        assert (revised.state, revised.line_items, revised.before) == (state, REVISED, None)
-        assert revised.confirm_revise(REVISED) is revised
+        undone = ticket(state).begin_cancel(SAGA).undo_cancel(SAGA)
+        assert (undone.state, undone.before, undone.change, undone.closed) == (state, None, None, (SAGA,))
+        revised = ticket(state).begin_revise(SAGA).confirm_revise(SAGA, REVISED)
+        assert (revised.state, revised.line_items, revised.before, revised.change) == (state, REVISED, None, None)
+        assert revised.confirm_revise(SAGA, REVISED) is revised
+
+
+CHANGES: list[tuple[Callable[..., Ticket], Callable[..., Ticket], Callable[..., Ticket]]] = [
+    (Ticket.begin_cancel, Ticket.undo_cancel, Ticket.confirm_cancel),
+    (Ticket.begin_revise, Ticket.undo_revise, lambda t, change: t.confirm_revise(change, REVISED)),
+]
+
+
+@pytest.mark.parametrize(("begin", "undo", "confirm"), CHANGES)
+def test_what_was_taken_back_before_it_began_does_not_begin(begin, undo, confirm) -> None:
+    undone = undo(ticket(S.ACCEPTED), SAGA)
+    assert (undone.state, undone.version) == (S.ACCEPTED, 1)
+    with pytest.raises(WrongState):
+        begin(undone, SAGA)
+    assert begin(undone, OTHER).change == OTHER  # another one may
+
+
+@pytest.mark.parametrize(("begin", "undo", "confirm"), CHANGES)
+def test_a_saga_that_is_over_does_not_touch_what_another_has_begun(begin, undo, confirm) -> None:
+    """The late ones come from a dead letter that was redriven, say."""
+    over = undo(begin(ticket(S.ACCEPTED), SAGA), SAGA)
+    pending = begin(over, OTHER)
+    assert undo(pending, SAGA) is pending
+    for late in (begin, confirm):
+        try:
+            after = late(pending, SAGA)
+        except WrongState:
+            continue
+        assert after is pending
+    assert pending.line_items == LINES
+    assert confirm(pending, OTHER).change is None
+
+
+def test_a_late_undo_closes_its_own_change_only() -> None:
+    pending = ticket(S.ACCEPTED).begin_cancel(OTHER)
+    after = pending.undo_cancel(SAGA)
+    assert after == replace(pending, closed=(SAGA,))
+    assert after.confirm_cancel(OTHER).state is S.CANCELLED
+
+
+def test_it_remembers_twenty_changes() -> None:
+    revised = ticket(S.ACCEPTED)
+    for number in range(30):
+        revised = revised.begin_revise(f"{number}").undo_revise(f"{number}")
+    assert revised.closed == tuple(f"{number}" for number in range(10, 30))
 
 
 def test_ready_by_must_be_ahead() -> None:
@@ -141,37 +192,60 @@ async def test_cancelled_creation_is_told() -> None:
         await memory.run(lambda uow: h.confirm_create_ticket(CONFIRM, uow))
 
 
+IDS = {"order_id": ID, "restaurant_id": RESTAURANT}
+BEGIN_CANCEL, UNDO_CANCEL = c.BeginCancelTicket(**IDS), c.UndoBeginCancelTicket(**IDS)
+BEGIN_REVISE = c.BeginReviseTicket(**IDS, revised_line_items=WIRE_REVISED)
+UNDO_REVISE = c.UndoBeginReviseTicket(**IDS)
+CONFIRM_REVISE = c.ConfirmReviseTicket(**IDS, revised_line_items=WIRE_REVISED)
+CONFIRM_CANCEL = c.ConfirmCancelTicket(**IDS)
+
+
+async def told(memory: Memory, command: Any, saga: str) -> None:
+    """The saga with this id tells the kitchen to do that, under a new message id."""
+    kind = by_class(type(command))
+    message = Message(new_id(), "kitchen.commands", ID, {TYPE: kind.name, SAGA_ID: saga}, b"")
+    handler = h.COMMANDS.find(kind.name)
+    assert handler is not None
+    await memory.run(lambda uow: handler.run(command, uow, message), message)
+
+
 async def test_cancel_and_revise_by_the_sagas() -> None:
-    ids = {"order_id": ID, "restaurant_id": RESTAURANT}
     memory = kitchen(S.ACCEPTED)
-    await memory.run(
-        lambda uow: h.begin_revise_ticket(c.BeginReviseTicket(**ids, revised_line_items=WIRE_REVISED), uow)
-    )
+    await told(memory, BEGIN_REVISE, "a")
     with pytest.raises(WrongState):
-        await memory.run(lambda uow: h.begin_cancel_ticket(c.BeginCancelTicket(**ids), uow))
-    await memory.run(
-        lambda uow: h.confirm_revise_ticket(c.ConfirmReviseTicket(**ids, revised_line_items=WIRE_REVISED), uow)
-    )
+        await told(memory, BEGIN_CANCEL, "b")
+    await told(memory, CONFIRM_REVISE, "a")
     assert memory.get(TICKETS, ID).line_items == REVISED
-    await memory.run(lambda uow: h.begin_revise_ticket(c.BeginReviseTicket(**ids, revised_line_items=WIRE), uow))
-    await memory.run(lambda uow: h.undo_begin_revise_ticket(c.UndoBeginReviseTicket(**ids), uow))
+    await told(memory, BEGIN_REVISE, "c")
+    await told(memory, UNDO_REVISE, "c")
     assert memory.get(TICKETS, ID).line_items == REVISED
-    await memory.run(lambda uow: h.begin_cancel_ticket(c.BeginCancelTicket(**ids), uow))
-    await memory.run(lambda uow: h.undo_begin_cancel_ticket(c.UndoBeginCancelTicket(**ids), uow))
+    await told(memory, BEGIN_CANCEL, "d")
+    await told(memory, UNDO_CANCEL, "d")
     assert memory.get(TICKETS, ID).state is S.ACCEPTED
-    await memory.run(lambda uow: h.begin_cancel_ticket(c.BeginCancelTicket(**ids), uow))
+    await told(memory, BEGIN_CANCEL, "e")
     for _ in range(2):
-        await memory.run(lambda uow: h.confirm_cancel_ticket(c.ConfirmCancelTicket(**ids), uow))
+        await told(memory, CONFIRM_CANCEL, "e")
     assert [type(x) for x in memory.sent()] == [e.TicketRevised, e.TicketCancelled]
 
 
 async def test_undo_succeeds_where_nothing_has_begun() -> None:
-    ids = {"order_id": ID, "restaurant_id": RESTAURANT}
     memory = kitchen()
-    await memory.run(lambda uow: h.undo_begin_cancel_ticket(c.UndoBeginCancelTicket(**ids), uow))
-    await memory.run(lambda uow: h.undo_begin_revise_ticket(c.UndoBeginReviseTicket(**ids), uow))
+    await told(memory, UNDO_CANCEL, "a")
+    await told(memory, UNDO_REVISE, "a")
     with pytest.raises(TicketNotFound):
-        await memory.run(lambda uow: h.begin_cancel_ticket(c.BeginCancelTicket(**ids), uow))
+        await told(memory, BEGIN_CANCEL, "a")
+
+
+@pytest.mark.parametrize(("begin", "undo"), [(BEGIN_CANCEL, UNDO_CANCEL), (BEGIN_REVISE, UNDO_REVISE)])
+async def test_a_beginning_after_its_compensation_is_refused_and_leaves_no_trace(begin: Any, undo: Any) -> None:
+    memory = kitchen(S.AWAITING_ACCEPTANCE)
+    for _ in range(2):
+        await told(memory, undo, "a")
+    before = memory.get(TICKETS, ID)
+    with pytest.raises(WrongState):
+        await told(memory, begin, "a")
+    assert memory.get(TICKETS, ID) == before
+    assert (before.state, before.version, memory.appended, memory.messages) == (S.AWAITING_ACCEPTANCE, 1, [], [])
 
 
 async def test_the_way_of_a_ticket_through_the_kitchen() -> None:

@@ -38,6 +38,8 @@ tickets = Table(
     Column("line_items", JSON, nullable=False),
     Column("before", Text, nullable=True),
     Column("ready_by", DateTime(timezone=True), nullable=True),
+    Column("change", Text, nullable=True),
+    Column("closed", JSON, nullable=False),
     Column("version", Integer, nullable=False),
 )
 # The list of a restaurant's tickets, page by page.
@@ -86,6 +88,8 @@ def _ticket_from_row(row: Mapping[str, Any]) -> Ticket:
         line_items=codec.decode(row["line_items"], tuple[LineItem, ...]),
         before=None if row["before"] is None else TicketState(row["before"]),
         ready_by=row["ready_by"],
+        change=row["change"],
+        closed=codec.decode(row["closed"], tuple[str, ...]),
         version=row["version"],
     )
 
@@ -98,6 +102,8 @@ def _ticket_to_row(ticket: Ticket) -> dict[str, Any]:
         "line_items": _json(ticket.line_items),
         "before": None if ticket.before is None else ticket.before.value,
         "ready_by": ticket.ready_by,
+        "change": ticket.change,
+        "closed": _json(ticket.closed),
         "version": ticket.version,
     }
 

@@ -66,8 +66,10 @@ async def move(ticket_id: str, transition: Transition, uow: UnitOfWork) -> Ticke
     """A change of state that nobody else hears of: the pending states."""
     ticket = await _find(ticket_id, uow)
     moved = transition(ticket)
-    if moved is not ticket:
+    if moved.version > ticket.version:
         keep(moved, uow)
+    elif moved is not ticket:
+        uow.save(TICKETS, moved)  # a tombstone: nothing that the history should show
     return moved
 
 
@@ -77,14 +79,16 @@ async def undo(ticket_id: str, transition: Transition, uow: UnitOfWork) -> None:
         await move(ticket_id, transition, uow)
 
 
-async def confirm_cancel(ticket_id: str, uow: UnitOfWork) -> None:
-    await _move_and_tell(ticket_id, Ticket.confirm_cancel, lambda t: events.TicketCancelled(**_ids(t)), uow)
+async def confirm_cancel(ticket_id: str, change: str, uow: UnitOfWork) -> None:
+    await _move_and_tell(
+        ticket_id, lambda t: t.confirm_cancel(change), lambda t: events.TicketCancelled(**_ids(t)), uow
+    )
 
 
-async def confirm_revise(ticket_id: str, revised: tuple[LineItem, ...], uow: UnitOfWork) -> None:
+async def confirm_revise(ticket_id: str, change: str, revised: tuple[LineItem, ...], uow: UnitOfWork) -> None:
     await _move_and_tell(
         ticket_id,
-        lambda t: t.confirm_revise(revised),
+        lambda t: t.confirm_revise(change, revised),
         lambda t: events.TicketRevised(**_ids(t), line_items=contract_lines(t)),
         uow,
     )

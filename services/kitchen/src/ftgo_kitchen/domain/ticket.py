@@ -7,6 +7,9 @@
 
 What a saga asks after its ``begin`` cannot be refused and may be repeated: it returns the very same ticket when there
 is nothing left to do.
+
+A cancellation or revision is known by an id (its saga's), so that a command that comes late or once more, from a saga
+that is over, never touches what another one has begun meanwhile.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ class TicketState(StrEnum):
     REVISION_PENDING = "REVISION_PENDING"
 
 
+_REMEMBERED = 20
 _CHANGEABLE = {TicketState.AWAITING_ACCEPTANCE, TicketState.ACCEPTED}
 
 
@@ -63,8 +67,10 @@ class LineItem:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """``id`` is the order's id. ``before`` is the state to go back to, there exactly in a pending state that has one.
-    ``version`` grows by one with every change."""
+    """``id`` is the order's id. ``before`` is the state to go back to and ``change`` the id of the cancellation or
+    revision under way; both are there exactly in CANCEL_PENDING and REVISION_PENDING. ``closed`` holds the newest 20
+    that are over: confirmed, or taken back, perhaps before they had begun. ``version`` grows by one with every change
+    of what others can see."""
 
     id: str
     restaurant_id: str | None
@@ -72,6 +78,8 @@ class Ticket:
     line_items: tuple[LineItem, ...]
     before: TicketState | None = None
     ready_by: datetime | None = None
+    change: str | None = None
+    closed: tuple[str, ...] = ()
     version: int = 1
 
     @classmethod
@@ -101,33 +109,29 @@ class Ticket:
 
     # -- cancel ----------------------------------------------------------------------------------------------------
 
-    def begin_cancel(self) -> Ticket:
-        if self.state is TicketState.CANCEL_PENDING:
-            return self
-        return self._suspend(TicketState.CANCEL_PENDING, "cancelled")
+    def begin_cancel(self, change: str) -> Ticket:
+        return self._begin(TicketState.CANCEL_PENDING, change, "cancelled")
 
-    def undo_cancel(self) -> Ticket:
-        return self._resume() if self.state is TicketState.CANCEL_PENDING else self
+    def undo_cancel(self, change: str) -> Ticket:
+        return self._undo(TicketState.CANCEL_PENDING, change)
 
-    def confirm_cancel(self) -> Ticket:
-        if self.state is TicketState.CANCEL_PENDING:
-            return replace(self._become(TicketState.CANCELLED), before=None)
+    def confirm_cancel(self, change: str) -> Ticket:
+        if self._is_under_way(TicketState.CANCEL_PENDING, change):
+            return self._end(TicketState.CANCELLED, change)
         return self._only(TicketState.CANCELLED, "cancelled for good")
 
     # -- revise ----------------------------------------------------------------------------------------------------
 
-    def begin_revise(self) -> Ticket:
-        if self.state is TicketState.REVISION_PENDING:
-            return self
-        return self._suspend(TicketState.REVISION_PENDING, "revised")
+    def begin_revise(self, change: str) -> Ticket:
+        return self._begin(TicketState.REVISION_PENDING, change, "revised")
 
-    def undo_revise(self) -> Ticket:
-        return self._resume() if self.state is TicketState.REVISION_PENDING else self
+    def undo_revise(self, change: str) -> Ticket:
+        return self._undo(TicketState.REVISION_PENDING, change)
 
-    def confirm_revise(self, line_items: tuple[LineItem, ...]) -> Ticket:
-        if self.state is TicketState.REVISION_PENDING:
-            return replace(self._resume(), line_items=line_items)
-        if self.line_items == line_items:
+    def confirm_revise(self, change: str, line_items: tuple[LineItem, ...]) -> Ticket:
+        if self._is_under_way(TicketState.REVISION_PENDING, change):
+            return replace(self._resume(change), line_items=line_items)
+        if change in self.closed:
             return self
         raise self._wrong("revised")
 
@@ -156,15 +160,33 @@ class Ticket:
     def _become(self, state: TicketState) -> Ticket:
         return replace(self, state=state, version=self.version + 1)
 
-    def _suspend(self, pending: TicketState, what: str) -> Ticket:
-        if self.state not in _CHANGEABLE:
+    def _begin(self, pending: TicketState, change: str, what: str) -> Ticket:
+        if self._is_under_way(pending, change):
+            return self
+        if self.state not in _CHANGEABLE or change in self.closed:
+            # Closed: it was taken back before it came, and nobody would ever end what it begins.
             raise self._wrong(what)
-        return replace(self._become(pending), before=self.state)
+        return replace(self._become(pending), before=self.state, change=change)
 
-    def _resume(self) -> Ticket:
+    def _undo(self, pending: TicketState, change: str) -> Ticket:
+        """Never refused. What has not begun is closed, so that it finds itself undone when it comes."""
+        if self._is_under_way(pending, change):
+            return self._resume(change)
+        return self if change in self.closed else self._close(change)
+
+    def _is_under_way(self, pending: TicketState, change: str) -> bool:
+        return self.state is pending and self.change == change
+
+    def _resume(self, change: str) -> Ticket:
         if self.before is None:
             raise self._wrong("resumed")
-        return replace(self._become(self.before), before=None)
+        return self._end(self.before, change)
+
+    def _end(self, state: TicketState, change: str) -> Ticket:
+        return replace(self._become(state)._close(change), before=None, change=None)
+
+    def _close(self, change: str) -> Ticket:
+        return replace(self, closed=(*self.closed, change)[-_REMEMBERED:])
 
     def _only(self, state: TicketState, what: str) -> Ticket:
         if self.state is not state:

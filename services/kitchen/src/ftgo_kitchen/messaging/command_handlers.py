@@ -4,12 +4,13 @@ from ftgo_contracts.kitchen import commands as c
 from ftgo_contracts.kitchen.replies import TicketCreated, TicketRefused
 from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.message import SAGA_ID, Message
 from ftgo_messaging.replies import Reply
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_kitchen.adapters.tables import RESTAURANTS_TO_READ, TICKETS
 from ftgo_kitchen.application import tickets
-from ftgo_kitchen.domain.ticket import Ticket, WrongState
+from ftgo_kitchen.domain.ticket import WrongState
 
 COMMANDS = MessageHandlers("kitchen")
 
@@ -46,31 +47,37 @@ async def cancel_create_ticket(command: c.CancelCreateTicket, uow: UnitOfWork) -
     await tickets.cancel_create(command.ticket_id, uow)
 
 
-@COMMANDS.handle(c.BeginCancelTicket, loads=_by_order)
-async def begin_cancel_ticket(command: c.BeginCancelTicket, uow: UnitOfWork) -> None:
-    await tickets.move(command.order_id, Ticket.begin_cancel, uow)
+@COMMANDS.handle(c.BeginCancelTicket, loads=_by_order, with_message=True)
+async def begin_cancel_ticket(command: c.BeginCancelTicket, uow: UnitOfWork, message: Message) -> None:
+    await tickets.move(command.order_id, lambda t: t.begin_cancel(_change(message)), uow)
 
 
-@COMMANDS.handle(c.UndoBeginCancelTicket, loads=_by_order)
-async def undo_begin_cancel_ticket(command: c.UndoBeginCancelTicket, uow: UnitOfWork) -> None:
-    await tickets.undo(command.order_id, Ticket.undo_cancel, uow)
+@COMMANDS.handle(c.UndoBeginCancelTicket, loads=_by_order, with_message=True)
+async def undo_begin_cancel_ticket(command: c.UndoBeginCancelTicket, uow: UnitOfWork, message: Message) -> None:
+    await tickets.undo(command.order_id, lambda t: t.undo_cancel(_change(message)), uow)
 
 
-@COMMANDS.handle(c.ConfirmCancelTicket, loads=_by_order)
-async def confirm_cancel_ticket(command: c.ConfirmCancelTicket, uow: UnitOfWork) -> None:
-    await tickets.confirm_cancel(command.order_id, uow)
+@COMMANDS.handle(c.ConfirmCancelTicket, loads=_by_order, with_message=True)
+async def confirm_cancel_ticket(command: c.ConfirmCancelTicket, uow: UnitOfWork, message: Message) -> None:
+    await tickets.confirm_cancel(command.order_id, _change(message), uow)
 
 
-@COMMANDS.handle(c.BeginReviseTicket, loads=_by_order)
-async def begin_revise_ticket(command: c.BeginReviseTicket, uow: UnitOfWork) -> None:
-    await tickets.move(command.order_id, Ticket.begin_revise, uow)
+@COMMANDS.handle(c.BeginReviseTicket, loads=_by_order, with_message=True)
+async def begin_revise_ticket(command: c.BeginReviseTicket, uow: UnitOfWork, message: Message) -> None:
+    await tickets.move(command.order_id, lambda t: t.begin_revise(_change(message)), uow)
 
 
-@COMMANDS.handle(c.UndoBeginReviseTicket, loads=_by_order)
-async def undo_begin_revise_ticket(command: c.UndoBeginReviseTicket, uow: UnitOfWork) -> None:
-    await tickets.undo(command.order_id, Ticket.undo_revise, uow)
+@COMMANDS.handle(c.UndoBeginReviseTicket, loads=_by_order, with_message=True)
+async def undo_begin_revise_ticket(command: c.UndoBeginReviseTicket, uow: UnitOfWork, message: Message) -> None:
+    await tickets.undo(command.order_id, lambda t: t.undo_revise(_change(message)), uow)
 
 
-@COMMANDS.handle(c.ConfirmReviseTicket, loads=_by_order)
-async def confirm_revise_ticket(command: c.ConfirmReviseTicket, uow: UnitOfWork) -> None:
-    await tickets.confirm_revise(command.order_id, tickets.line_items(command.revised_line_items), uow)
+@COMMANDS.handle(c.ConfirmReviseTicket, loads=_by_order, with_message=True)
+async def confirm_revise_ticket(command: c.ConfirmReviseTicket, uow: UnitOfWork, message: Message) -> None:
+    revised = tickets.line_items(command.revised_line_items)
+    await tickets.confirm_revise(command.order_id, _change(message), revised, uow)
+
+
+def _change(message: Message) -> str:
+    """Which cancellation or revision this is about: that of the saga which sends, begins and ends it."""
+    return message.headers.get(SAGA_ID, "")
