@@ -18,6 +18,7 @@ from rich.table import Table
 
 from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
+from ftgo_local import sagas
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
@@ -34,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(sagas.app, name="saga")
 
 UNITS = (*SERVICES, *INFRASTRUCTURE)
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
