@@ -5,7 +5,7 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench test check docs k8s-check compose-check lock clean
+.PHONY: help up down reset status logs doctor demo bench chaos test check docs k8s-check compose-check lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ demo: .venv/ready ## a tour: orders, refusals, outages, duplicates
 
 bench: .venv/ready ## throughput, latency and cost per order
 	@$(BIN)/python e2e-tests/benchmarks/bench.py
+
+chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
+	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
 
 test: .venv/ready ## all tests, on servers of their own
 	@$(BIN)/pytest

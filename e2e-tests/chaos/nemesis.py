@@ -1,0 +1,227 @@
+"""The adversary: breaks things by a schedule that follows from its seed, heals them, and writes down what it did."""
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from ftgo_local.services import SERVICES, is_ready
+from intruders import Duplicates, LateReplies, Poison, RebalanceStorm
+from journal import Journal
+from slow_database import LostCommands, SlowCommits
+from stand import Stand
+
+USUAL = ("kill", "pause", "postgres", "kafka", "network", "disk", "duplicates", "rebalance")
+"""What `make chaos` does unless it is told otherwise."""
+TARGETED = ("slow", "late-replies", "lost-commands", "poison")
+"""What a planted bug may need. Poison belongs into the dead letters, and lost commands ask for patience."""
+
+_LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "kafka", "network", "disk")}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds between two faults of a lane, on average; the lanes run side by side."""
+
+    kill: float = 3.0
+    pause: float = 6.0
+    outage: float = 6.0
+    duplicates: float = 0.1  # the share of records that are published again
+    pauses: tuple[float, ...] = (1.0, 3.0, 5.0, 12.0, 16.0)  # a lease and a session time-out last 10 s
+
+
+class Nemesis:
+    """``run`` makes trouble for a time; ``heal`` ends all of it and returns when everything is ready again."""
+
+    def __init__(self, stand: Stand, journal: Journal, seed: int, faults: Collection[str], pace: Pace) -> None:
+        self.counts: Counter[str] = Counter()
+        self._stand = stand
+        self._journal = journal
+        self._seed = seed
+        self._faults = [f for f in (*USUAL, *TARGETED) if f in faults]
+        self._pace = pace
+        self._watching: set[asyncio.Task[None]] = set()
+        bootstrap, dsns = stand.bootstrap, {s: stand.superuser_dsn(s) for s in SERVICES}
+        dice = self._dice
+        self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+            "duplicates": Duplicates(bootstrap, dice("duplicates"), self._tell, pace.duplicates).run,
+            "rebalance": RebalanceStorm(bootstrap, dice("rebalance"), self._tell).run,
+            "late-replies": LateReplies(bootstrap, dice("late-replies"), self._tell).run,
+            "poison": Poison(bootstrap, dice("poison"), self._tell).run,
+        }
+        self._slow = SlowCommits(dsns) if "slow" in self._faults else None
+        self._losing = LostCommands(dsns) if "lost-commands" in self._faults else None
+
+    def _dice(self, purpose: str) -> random.Random:
+        # One generator for each lane: what happens in one does not move the others.
+        return random.Random(f"{self._seed} {purpose}")
+
+    def _tell(self, fault: str, phase: str = "begin", **details: Any) -> None:
+        if phase == "begin":
+            self.counts[fault] += 1
+        self._journal.write(fault=fault, phase=phase, **details)
+
+    async def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        for database_fault in (self._slow, self._losing):
+            if database_fault is not None:
+                await database_fault.install()
+                self._tell(database_fault.name)
+        lanes = [
+            asyncio.create_task(self._lane(lane, [f for f in members if f in self._faults], end), name=f"lane-{lane}")
+            for lane, members in _LANES.items()
+        ]
+        background = [asyncio.create_task(run(), name=f) for f, run in self._background.items() if f in self._faults]
+        await asyncio.gather(*lanes)
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        for task in background:
+            task.cancel()
+        for result in await asyncio.gather(*background, return_exceptions=True):
+            if isinstance(result, Exception):
+                raise result
+
+    async def heal(self, timeout: float = 120.0) -> None:
+        """End all trouble. Raises TimeoutError when something does not come back."""
+        for proxy in self._stand.proxies.values():
+            proxy.heal()
+        for name in (*SERVICES, "postgres", "kafka"):
+            self._stand.signal(name, signal.SIGCONT)
+        if self._stand.ballast is not None:
+            self._stand.ballast.unlink(missing_ok=True)
+        async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=5, trust_env=False) as http:
+            while not (self._stand.running() and all([await is_ready(http, url) for url in self._stand.urls.values()])):  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        for database_fault in (self._slow, self._losing):
+            if database_fault is not None:
+                await database_fault.remove()
+        for task in list(self._watching):
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self._tell("all", "heal")
+
+    # -- lanes -----------------------------------------------------------------------------------------------------
+
+    async def _lane(self, lane: str, faults: list[str], end: float) -> None:
+        """One fault after the other. Its schedule is drawn from the lane's own dice."""
+        if not faults:
+            return
+        dice = self._dice(lane)
+        weights = [{"postgres": 4, "kafka": 3, "network": 5, "disk": 1}.get(f, 1) for f in faults]
+        while True:
+            wait = dice.uniform(0.3, 1.7) * getattr(self._pace, lane)
+            if time.monotonic() + wait >= end:
+                return
+            await asyncio.sleep(wait)
+            fault = dice.choices(faults, weights)[0]
+            try:
+                await getattr(self, f"_{fault}")(dice, end)
+            except OSError as error:
+                self._tell(fault, "failed", error=repr(error))
+
+    async def _kill(self, dice: random.Random, end: float) -> None:
+        unit = dice.choice(SERVICES)
+        pid = self._stand.signal(unit, signal.SIGKILL)
+        if pid is not None:
+            self._tell("kill", unit=unit, pid=pid)
+            self._watch(unit, "kill", pid)
+
+    async def _pause(self, dice: random.Random, end: float) -> None:
+        unit, seconds = dice.choice(SERVICES), dice.choice(self._pace.pauses)
+        pid = self._stand.signal(unit, signal.SIGSTOP)
+        if pid is None:
+            return
+        self._tell("pause", unit=unit, pid=pid, seconds=seconds)
+        await self._last(seconds, end)
+        if self._stand.pid(unit) == pid:
+            self._stand.signal(unit, signal.SIGCONT)
+        self._tell("pause", "heal", unit=unit, pid=pid)
+
+    async def _postgres(self, dice: random.Random, end: float) -> None:
+        pid = self._stand.signal("postgres", signal.SIGQUIT)  # an immediate stop: no checkpoint, no farewell
+        if pid is not None:
+            self._tell("postgres", pid=pid)
+            await self._until_back("postgres", pid, end)
+            self._tell("postgres", "heal", pid=pid)
+
+    async def _kafka(self, dice: random.Random, end: float) -> None:
+        pid = self._stand.signal("kafka", signal.SIGKILL)
+        if pid is not None:
+            self._tell("kafka", pid=pid)
+            await self._until_back("kafka", pid, end)
+            self._tell("kafka", "heal", pid=pid)
+
+    async def _network(self, dice: random.Random, end: float) -> None:
+        where = dice.choice(sorted(self._stand.proxies))
+        trouble = dice.choice(["reset", "delay", "hold", "drop_answers", "half_open"])
+        seconds = dice.choice([1.0, 2.0, 4.0, 8.0])
+        proxy = self._stand.proxies[where]
+        self._tell("network", where=where, trouble=trouble, seconds=seconds)
+        if trouble == "delay":
+            proxy.delay(dice.uniform(0.02, 0.3))
+        else:
+            getattr(proxy, trouble)()
+        if trouble != "reset":
+            await self._last(seconds, end)
+        proxy.heal()
+        self._tell("network", "heal", where=where, trouble=trouble)
+
+    async def _disk(self, dice: random.Random, end: float) -> None:
+        """Kafka's disk is full: the broker ends, and cannot start, until there is room again."""
+        ballast = self._stand.ballast
+        if ballast is None:
+            return
+        self._tell("disk")
+        await asyncio.to_thread(_fill, ballast)
+        await self._last(dice.uniform(4, 8), end)
+        ballast.unlink(missing_ok=True)
+        await self._until_running("kafka", 60)
+        self._tell("disk", "heal")
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def _last(self, seconds: float, end: float) -> None:
+        await asyncio.sleep(max(0.0, min(seconds, end - time.monotonic())))
+
+    async def _until_back(self, unit: str, old: int, end: float, timeout: float = 60.0) -> None:
+        """Until a successor of the process runs."""
+        deadline = time.monotonic() + timeout
+        while self._stand.pid(unit) in {None, old} and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+        await self._until_running(unit, max(0.0, deadline - time.monotonic()))
+
+    async def _until_running(self, unit: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            state = self._stand.state.read()
+            if state is not None and state.units[unit].status == "running":
+                return
+            await asyncio.sleep(0.1)
+
+    def _watch(self, unit: str, fault: str, old: int) -> None:
+        """Note when a killed service is ready again, while the lane goes on."""
+
+        async def watch() -> None:
+            async with httpx.AsyncClient(timeout=3, trust_env=False) as http:
+                for _ in range(300):
+                    await asyncio.sleep(0.2)
+                    if self._stand.pid(unit) not in {None, old} and await is_ready(http, self._stand.urls[unit]):
+                        self._tell(fault, "heal", unit=unit, pid=old)
+                        return
+
+        task = asyncio.create_task(watch())
+        self._watching.add(task)
+        task.add_done_callback(self._watching.discard)
+
+
+def _fill(ballast: Any) -> None:
+    """Write until the disk is full."""
+    block = b"\0" * 1024 * 1024
+    with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as file:
+        while file.write(block) == len(block):
+            pass

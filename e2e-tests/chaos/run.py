@@ -1,0 +1,179 @@
+"""`make chaos`: runs the system under load and faults, gathers the evidence, and lets the checker judge it.
+
+    python e2e-tests/chaos/run.py --minutes 10 --seed 7 --faults kill,postgres --relay polling
+
+Exit code 0: all invariants hold. 1: a violation, and the run directory stays. 2: the run itself failed.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from checker import check, report
+from generator import Generator, Workload
+from journal import Journal
+from nemesis import TARGETED, USUAL, Nemesis, Pace
+from stand import Stand
+from topology import SERVICES, SUBSCRIPTIONS, TOPICS, Subscription
+from witness import DatabaseWitness, lags, read_tables, read_topics, sessions_and_slots, unrest
+
+QUIET_SECONDS = 60.0
+"""How long after the faults everything may still be under way."""
+_TAIL_SECONDS = 8.0  # customers still come for a while after the last fault
+_PROGRESS_SECONDS = 5.0
+
+
+@dataclass
+class Options:
+    seed: int
+    minutes: float
+    faults: tuple[str, ...]
+    relay: str = "polling"
+    offset: int = 600
+    workload: Workload = field(default_factory=Workload)
+    pace: Pace = field(default_factory=Pace)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    subscriptions: list[Subscription] = field(default_factory=lambda: SUBSCRIPTIONS)
+    quiet_seconds: float = QUIET_SECONDS
+
+
+async def chaos(options: Options, directory: Path, say: Any = print) -> None:
+    """One run. Leaves its evidence in ``directory``; judges nothing."""
+    began = time.monotonic()
+    environment = {"FTGO_RELAY": options.relay, **options.environment}
+    _write(directory / "run.json", **_described(options))
+    async with AsyncExitStack() as stack:
+        small_disk = "disk" in options.faults
+        stand = await stack.enter_async_context(Stand(options.offset, directory, environment, small_disk=small_disk))
+        say(f"up after {time.monotonic() - began:.0f} s: relay {options.relay}, seed {options.seed}")
+        history = stack.enter_context(Journal(directory / "history.jsonl"))
+        events = stack.enter_context(Journal(directory / "nemesis.jsonl"))
+        dsns = {service: stand.superuser_dsn(service) for service in SERVICES}
+        witnesses = [DatabaseWitness(service, dsn, directory) for service, dsn in dsns.items()]
+        for witness in witnesses:
+            await witness.start()
+        seconds = options.minutes * 60
+        generator = Generator(stand, history, options.workload, options.seed)
+        nemesis = Nemesis(stand, events, options.seed, options.faults, options.pace)
+        began = time.monotonic()
+        load = asyncio.create_task(generator.run(seconds + _TAIL_SECONDS))
+        progress = asyncio.create_task(_tell_progress(began, generator, nemesis, say))
+        try:
+            await nemesis.run(seconds)
+            await nemesis.heal()
+            healed = time.monotonic()
+            await load
+        finally:
+            progress.cancel()
+            load.cancel()
+        say("the faults are over: waiting for rest")
+        rest, left = await _rest(stand, dsns, max(healed, time.monotonic() - _TAIL_SECONDS), options.quiet_seconds)
+        say(f"at rest after {rest:.0f} s" if not left else f"not at rest after {rest:.0f} s: {'; '.join(left)}")
+        for witness in witnesses:
+            await witness.finish()
+        records = await read_topics(stand.bootstrap, TOPICS, directory)
+        for service, dsn in dsns.items():
+            await read_tables(service, dsn, directory)
+        end = await sessions_and_slots(dsns["order"])
+        end |= {"rest_seconds": rest, "unrest": left, "lags": await lags(stand.bootstrap)}
+        end |= {
+            "restarts": stand.restarts(),
+            "counts": dict(nemesis.counts),
+            "turned_away": options.workload.tally.turned_away,
+        }
+        _write(directory / "end.json", **end)
+        commits = sum(witness.commits for witness in witnesses)
+        say(f"evidence: {commits} commits, {records} records in {directory}")
+
+
+def _described(options: Options) -> dict[str, Any]:
+    described = asdict(options)
+    described["workload"].pop("tally")
+    described["environment"] = dict(options.environment)
+    return described
+
+
+async def _rest(stand: Stand, dsns: dict[str, str], since: float, patience: float) -> tuple[float, list[str]]:
+    """Seconds until everything was at rest, or until patience ended, with what was not."""
+    while True:
+        left = await unrest(dsns, stand.bootstrap)
+        spent = time.monotonic() - since
+        if not left or spent > patience:
+            return spent, left
+        await asyncio.sleep(1)
+
+
+async def _tell_progress(began: float, generator: Generator, nemesis: Nemesis, say: Any) -> None:
+    while True:
+        await asyncio.sleep(_PROGRESS_SECONDS)
+        tally, counts = generator.workload.tally, nemesis.counts
+        faults = ", ".join(f"{name} {counts[name]}" for name in (*USUAL, *TARGETED) if counts[name])
+        say(
+            f"{time.monotonic() - began:5.0f} s  orders {tally.orders}, seen settled {tally.settled}, "
+            f"unknown answers {tally.unknown}  |  {faults or 'no fault yet'}"
+        )
+
+
+def _write(path: Path, **content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1))
+
+
+def _options(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--faults", default=",".join(USUAL), help=f"of {', '.join((*USUAL, *TARGETED))}; or none")
+    parser.add_argument("--relay", choices=("polling", "log-tailing"), default=os.environ.get("FTGO_RELAY", "polling"))
+    parser.add_argument("--rate", type=float, default=Workload.rate, help="orders per second")
+    parser.add_argument("--port-offset", type=int, default=int(os.environ.get("FTGO_CHAOS_PORT_OFFSET", "600")))
+    parser.add_argument("--keep", type=Path, help="run directory; it stays")
+    given = parser.parse_args(arguments)
+    faults = tuple(f for f in given.faults.split(",") if f and f != "none")
+    if unknown := set(faults) - {*USUAL, *TARGETED}:
+        parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
+    if "disk" in faults and os.geteuid() != 0:
+        print("disk: left out, as mounting a small disk needs root")
+        faults = tuple(f for f in faults if f != "disk")
+    workload = Workload(rate=given.rate)
+    return Options(given.seed, given.minutes, faults, given.relay, given.port_offset, workload), given.keep
+
+
+def main() -> int:
+    options, keep = _options()
+    directory = keep or Path(tempfile.mkdtemp(prefix="ftgo-chaos-run-"))
+    directory.mkdir(parents=True, exist_ok=True)
+    again = f"--seed {options.seed} --minutes {options.minutes:g} --faults {','.join(options.faults) or 'none'}"
+    print(f"chaos: {again} --relay {options.relay}")
+    try:
+        asyncio.run(chaos(options, directory, lambda text: print(text, flush=True)))
+    except KeyboardInterrupt:
+        print(f"broken off; what there is: {directory}")
+        return 2
+    except Exception as error:
+        print(f"the run failed: {error!r}; logs and evidence: {directory}")
+        raise
+    verdict = check(directory)
+    print(report(verdict))
+    if verdict.violations:
+        checker = Path(__file__).with_name("checker.py")
+        print(f"Evidence: {directory}")
+        print(f"Check it again: {sys.executable} {checker} {directory}")
+        return 1
+    if keep is None:
+        shutil.rmtree(directory)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
