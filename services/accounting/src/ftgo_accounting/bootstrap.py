@@ -1,7 +1,6 @@
 """The composition root: the one place where the parts of the accounting service are wired."""
 
 from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CONSUMER_EVENTS
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -14,11 +13,8 @@ from ftgo_accounting.settings import AccountingSettings
 def build(settings: AccountingSettings) -> Service:
     """The service, ready to run."""
     service = Service("accounting", settings)
-    kafka, batch = settings.kafka_bootstrap, settings.batch
-    service.consumers = [
-        ChannelConsumer(handlers.consumer, [channel], handlers, service.transactions, kafka, max_records=batch)
-        for channel, handlers in ((ACCOUNTING_COMMANDS, COMMANDS), (CONSUMER_EVENTS, EVENTS))
-    ]
+    service.read(COMMANDS, ACCOUNTING_COMMANDS)
+    service.read(EVENTS, CONSUMER_EVENTS)
     app = create_app("FTGO Accounting", "Accounts and their credit, event-sourced.")
     app.include_router(router)
     service.attach(app)

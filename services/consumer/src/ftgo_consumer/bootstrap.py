@@ -1,7 +1,6 @@
 """The composition root: the one place where the parts of the consumer service are wired."""
 
 from ftgo_contracts.channels import CONSUMER_COMMANDS
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -15,16 +14,7 @@ def build(settings: ConsumerSettings) -> Service:
     """The service, ready to run."""
     service = Service("consumer", settings)
     service.transactions.after_commit.append(log_mail)
-    service.consumers = [
-        ChannelConsumer(
-            COMMANDS.consumer,
-            [CONSUMER_COMMANDS],
-            COMMANDS,
-            service.transactions,
-            settings.kafka_bootstrap,
-            max_records=settings.batch,
-        )
-    ]
+    service.read(COMMANDS, CONSUMER_COMMANDS)
     app = create_app("FTGO Consumer", "Who may order.")
     app.include_router(router)
     service.attach(app)

@@ -1,7 +1,6 @@
 """The composition root: the one place where the parts of the kitchen service are wired."""
 
 from ftgo_contracts.channels import KITCHEN_COMMANDS
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -13,16 +12,7 @@ from ftgo_kitchen.settings import KitchenSettings
 def build(settings: KitchenSettings) -> Service:
     """The service, ready to run."""
     service = Service("kitchen", settings)
-    service.consumers = [
-        ChannelConsumer(
-            COMMANDS.consumer,
-            [KITCHEN_COMMANDS],
-            COMMANDS,
-            service.transactions,
-            settings.kafka_bootstrap,
-            max_records=settings.batch,
-        )
-    ]
+    service.read(COMMANDS, KITCHEN_COMMANDS)
     app = create_app("FTGO Kitchen", "Restaurants, menus and tickets.")
     app.include_router(router)
     service.attach(app)

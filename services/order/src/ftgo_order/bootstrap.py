@@ -7,7 +7,6 @@ from ftgo_contracts.channels import (
     RESTAURANT_EVENTS,
     REVISE_ORDER_REPLIES,
 )
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.sagas.recovery import reconcile_forever
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
@@ -18,20 +17,14 @@ from ftgo_order.http.routes import router
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_order.settings import OrderSettings
 
-_REPLIES = (CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
-_OWNERS_EVENTS = (CONSUMER_EVENTS, RESTAURANT_EVENTS)
-
 
 def build(settings: OrderSettings) -> Service:
     """The service, ready to run."""
     service = Service("order", settings)
     changes = OrderChanges()
     service.transactions.after_commit.append(changes.committed)
-    kafka, batch = settings.kafka_bootstrap, settings.batch
-    service.consumers = [
-        ChannelConsumer(handlers.consumer, channels, handlers, service.transactions, kafka, max_records=batch)
-        for channels, handlers in ((_REPLIES, sagas.handlers()), (_OWNERS_EVENTS, REPLICAS))
-    ]
+    service.read(sagas.handlers(), CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
+    service.read(REPLICAS, CONSUMER_EVENTS, RESTAURANT_EVENTS)
     service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.transactions))
     app = create_app("FTGO Order", "Orders, and the sagas that create, cancel and revise them.")
     app.include_router(router)

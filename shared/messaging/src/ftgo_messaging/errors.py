@@ -52,6 +52,12 @@ def sqlstate(error: BaseException) -> str | None:
     return str(code) if code else None
 
 
+def is_race(error: BaseException) -> bool:
+    """Whether a row was there already (23505). Two transactions that both found no row and both inserted it look so:
+    run again, the second one finds it. The same after some repetitions is no race but a bug."""
+    return sqlstate(error) == "23505"
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying the same work again, unchanged, can succeed."""
     if isinstance(error, TransientError | PoolTimeout | OSError | TimeoutError):

@@ -5,6 +5,7 @@ requests that arrived while the previous transaction was running (group commit).
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.connection import Connection, begin
-from ftgo_messaging.errors import DomainError, is_transient
+from ftgo_messaging.errors import DomainError, is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.message import Message
 from ftgo_messaging.tracing import origin
@@ -24,8 +25,15 @@ Stage = Callable[[UnitOfWork], Refs]
 AfterCommit = Callable[[UnitOfWork], None]
 
 
+_MORE_RACES = 3
+
+
 class MustRunAlone(Exception):
     """A step used statements of its own and then said no: a shared transaction cannot discard its effect alone."""
+
+    def __init__(self, refusal: DomainError) -> None:
+        super().__init__(refusal.slug)
+        self.refusal = refusal
 
 
 class Overloaded(Exception):
@@ -55,7 +63,7 @@ async def run_steps(uow: UnitOfWork, steps: Sequence[Step[Any]]) -> list[Any]:
                     results.append(await step.run(uow))
                 except DomainError as refusal:
                     if uow.touched_database:
-                        raise MustRunAlone from refusal
+                        raise MustRunAlone(refusal) from refusal
                     raise
         except DomainError as refusal:
             results.append(refusal)
@@ -161,10 +169,19 @@ class GroupCommit:
                 return
         # One of them broke the shared transaction, or there is only one: each gets its own.
         for step, future in batch:
+            _settle(future, await self._alone(step))
+
+    async def _alone(self, step: Step[Any]) -> Any:
+        """The step's result or its error. A row that was there already is met again: another process was faster with
+        the same thing, and now it can be found. Met every time, it is a bug."""
+        for repetition in range(_MORE_RACES + 1):
             try:
-                _settle(future, await self._transactions.run_step(step))
+                return await self._transactions.run_step(step)
             except Exception as error:
-                _settle(future, error)
+                if repetition == _MORE_RACES or not is_race(error):
+                    return error
+            await asyncio.sleep(0.02 * 2**repetition * random.uniform(0.5, 1.0))
+        return None
 
 
 def _settle(future: asyncio.Future[Any], result: Any) -> None:

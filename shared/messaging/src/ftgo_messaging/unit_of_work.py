@@ -138,6 +138,8 @@ class UnitOfWork:
             yield
             self._keep(self._step)
         finally:
+            # A step inside another: what it did to the database cannot be discarded with it.
+            outer.touched_database |= self._step.touched_database
             self._step = outer
 
     @property

@@ -12,10 +12,10 @@ from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import connect
+from ftgo_messaging.connection import begin, connect
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import DomainError, is_transient
+from ftgo_messaging.errors import DomainError, is_transient, sqlstate
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
@@ -78,10 +78,15 @@ class TooMuch(DomainError):
     slug = "too-much"
 
 
+TWICE = text("INSERT INTO counters (id, value) VALUES (CAST(:id AS uuid), 0), (CAST(:id AS uuid), 0)")
+
+
 async def add(command: Add, uow: UnitOfWork) -> Success:
     counter = await uow.find(COUNTERS, command.id) or Counter(command.id, 0)
     if command.amount == 666:
         raise RuntimeError("a bug")
+    if command.amount == 23505:
+        await uow.execute(TWICE, {"id": command.id})
     counter = replace(counter, value=counter.value + command.amount)
     uow.save(COUNTERS, counter)
     uow.append(journal, {"entry": f"{command.id}:{command.amount}"})
@@ -316,3 +321,65 @@ async def test_a_restarted_database_costs_no_request(transactions: Transactions,
     await postgres.start()
     await asyncio.gather(*(transactions.run_step(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
     assert await rows(transactions, "SELECT value FROM counters") == [2] * 8
+
+
+async def until_one_waits(transactions: Transactions) -> None:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    assert await rows(transactions, sql) == [1]
+
+
+async def test_two_batches_that_create_the_same_aggregate_both_take_effect(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    """Both find no row and insert it. The second one's 23505 is no poison: it runs again, and finds the row."""
+    a, b = new_id(), new_id()
+    async with begin(transactions.engine) as first:
+        uow = UnitOfWork(first, "library")
+        await add(Add(id=a, amount=1), uow)
+        await uow.flush()
+        second = asyncio.create_task(processor.process([received(a, 2), received(b, 1)]))
+        alone = asyncio.create_task(processor.process([received(a, 4)]))
+
+        async def both_wait() -> None:
+            sql = (
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
+            assert await rows(transactions, sql) == [2]
+
+        await eventually(both_wait)
+    await asyncio.gather(second, alone)
+    assert await rows(transactions, f"SELECT value FROM counters WHERE id = '{a}'") == [7]
+    assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [0]
+
+
+async def test_two_requests_that_create_the_same_aggregate_both_take_effect(transactions: Transactions) -> None:
+    """Of two processes, so that they do not share a transaction."""
+    a = new_id()
+    group = GroupCommit(transactions)
+    group.start()
+    async with begin(transactions.engine) as first:
+        uow = UnitOfWork(first, "library")
+        await add(Add(id=a, amount=1), uow)
+        await uow.flush()
+        second = asyncio.create_task(group.submit(Step(lambda uow: add(Add(id=a, amount=2), uow))))
+        await eventually(lambda: until_one_waits(transactions))
+    await second
+    await group.stop()
+    assert await rows(transactions, "SELECT value FROM counters") == [3]
+
+
+async def test_a_violation_that_repeats_itself_is_a_bug_and_ends(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    a, b = new_id(), new_id()
+    await processor.process([received(a, 1), received(a, 23505), received(b, 1)])
+    assert sorted(await rows(transactions, "SELECT value FROM counters")) == [1, 1]
+    errors = await rows(transactions, "SELECT error FROM dead_letters")
+    assert len(errors) == 1
+    assert "UniqueViolation" in errors[0]
+    group = GroupCommit(transactions)
+    group.start()
+    with pytest.raises(Exception, match="duplicate key") as violation:
+        await group.submit(Step(lambda uow: add(Add(id=a, amount=23505), uow)))
+    assert sqlstate(violation.value) == "23505"
+    await group.stop()

@@ -11,7 +11,10 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.kafka.publisher import KafkaPublisher
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.transactions import GroupCommit, Transactions
@@ -59,6 +62,10 @@ class Consumer(Protocol):
         """Finish what is in flight."""
         ...
 
+    async def watch(self) -> None:
+        """Look after it until cancelled. Raises when it cannot go on in this process."""
+        ...
+
 
 class Service:
     """Holds what the parts of a process share. ``bootstrap.py`` of each service fills in consumers, background, app."""
@@ -87,6 +94,20 @@ class Service:
     def relay_state(self) -> str:
         """How the last publishing ended: idle, ok, or what failed."""
         return self._observed.state
+
+    def read(self, handlers: MessageHandlers, *channels: Channel) -> None:
+        """Let these handlers read the channels, as one more consumer."""
+        consumer = ChannelConsumer(
+            handlers.consumer,
+            channels,
+            handlers,
+            self.transactions,
+            self.settings.kafka_bootstrap,
+            instance=self.settings.instance,
+            max_records=self.settings.batch,
+            patience=self.settings.patience,
+        )
+        self.consumers = [*self.consumers, consumer]
 
     def attach(self, app: FastAPI) -> None:
         """Give the routes what they need, as ``request.app.state``."""
@@ -126,6 +147,7 @@ class Service:
         for consumer in self.consumers:
             await consumer.start()
         background = [asyncio.create_task(run(), name="background") for run in self.background]
+        background += [asyncio.create_task(c.watch(), name=f"consumer {c.name}") for c in self.consumers]
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")

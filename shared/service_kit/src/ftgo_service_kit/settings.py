@@ -2,9 +2,9 @@
 
 import os
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -21,6 +21,17 @@ class ServiceSettings(BaseSettings):
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
+    # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
+    # restart moves no partitions. FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
+    instance: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,200}$")
+    # Seconds without progress until a consumer is not ready, and begins anew.
+    patience: float = Field(default=60, ge=1, validation_alias="FTGO_PATIENCE")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _instance_of_the_host(cls, values: dict[str, Any]) -> dict[str, Any]:
+        common = os.environ.get("FTGO_INSTANCE")
+        return {"instance": common, **values} if common else values
 
 
 S = TypeVar("S", bound=ServiceSettings)

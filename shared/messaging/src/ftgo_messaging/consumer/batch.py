@@ -1,202 +1,177 @@
 """One polled batch, one transaction: duplicates dropped, handlers run in order, replies and events written, commit.
 
-When anything but a business refusal or a transient error happens, the batch rolls back and runs again message by
-message, so that only the guilty one becomes a dead letter. The caller commits the offsets afterwards; a crash before
-that repeats the batch, and the recorded ids absorb it.
+When anything but a business refusal or a transient error happens, the batch rolls back and runs again in halves, and
+these again, so that only the guilty message becomes a dead letter. The caller commits the offsets afterwards; a crash
+before that repeats the batch, and the recorded ids absorb it.
+
+What a dead letter means for the later messages of its key is decided per channel: they wait behind it, or go on. As
+long as nothing waits, that costs nothing.
 """
 
+import asyncio
+import random
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import msgspec
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import text
 
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.connection import Connection
-from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
-from ftgo_messaging.errors import DomainError, Undecodable, is_transient
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.tasks import Task, decode
+from ftgo_messaging.errors import is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.inbox.deduplicator import claim
-from ftgo_messaging.message import Message
-from ftgo_messaging.outbox.writer import check_return_address
-from ftgo_messaging.registry import by_name
-from ftgo_messaging.replies import Failure, Reply, Success
-from ftgo_messaging.transactions import Step, Transactions, run_steps
+from ftgo_messaging.inbox import dead_letters
+from ftgo_messaging.inbox.dead_letters import Key, Received, State, key_of
+from ftgo_messaging.inbox.deduplicator import claim, claim_and_look
+from ftgo_messaging.transactions import MustRunAlone, Step, Transactions, run_steps
 from ftgo_messaging.unit_of_work import UnitOfWork
+
+__all__ = ["BatchProcessor", "Received"]
 
 log = structlog.get_logger("ftgo.consumer")
 
 HANDLED = Counter("ftgo_messages_handled_total", "Messages by what became of them", ["consumer", "outcome"])
 
-_DEAD_LETTER = text(
-    "INSERT INTO dead_letters (consumer, message_id, channel, partition, position, key, headers, body, error) "
-    "VALUES (:consumer, :message_id, :channel, :partition, :position, :key, CAST(:headers AS json), :body, :error)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A record as it came from the broker, nothing decoded yet."""
-
-    channel: str
-    partition: int
-    position: int
-    key: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    received: Received
-    message: Message
-    body: Any
-    handler: Handler
-
-
-def _as_message(received: Received) -> Message:
-    try:
-        headers = {name: value.decode() for name, value in received.headers if value is not None}
-        key = (received.key or b"").decode()
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"headers or key are not UTF-8: {error}") from error
-    message_id = headers.get(m.ID, "")
-    if len(message_id) != 36:
-        raise Undecodable(f"{m.ID} is {message_id!r}, not a UUID")
-    return Message(message_id, received.channel, key, headers, received.body or b"")
+_MORE_RACES = 3
 
 
 class BatchProcessor:
-    """Handles batches for one consumer. Effects of a message and the record of its id are one transaction."""
+    """Handles batches for one consumer. Effects of a message and the record of its id are one transaction.
 
-    def __init__(self, handlers: MessageHandlers, transactions: Transactions) -> None:
-        self._handlers = handlers
-        self._transactions = transactions
+    ``parking`` names the channels on which later messages of a key wait behind its dead letter."""
+
+    def __init__(
+        self, handlers: MessageHandlers, transactions: Transactions, parking: Collection[str] = frozenset()
+    ) -> None:
+        self.handlers = handlers
+        self.transactions = transactions
+        self._consumer = handlers.consumer
+        self._parking = frozenset(parking)
 
     async def process(self, batch: Sequence[Received]) -> None:
         """Handle the batch. Raises only transient errors: then nothing of the failing part has happened and the same
         records are to be given again."""
-        tasks, undecodable = self._decode(batch)
+        decoded = [decode(received, self.handlers) for received in batch]
+        tasks = [task for task in decoded if task is not None]
+        HANDLED.labels(self._consumer, "ignored").inc(len(decoded) - len(tasks))
+        await self._process(tasks)
+
+    async def _process(self, tasks: Sequence[Task]) -> None:
+        """All in one transaction. Where that is not possible, the halves, one after the other: one guilty message of
+        five hundred costs the others some twenty transactions, not five hundred. What fails in a transaction of its
+        own is tried once more before it is a dead letter."""
         try:
-            await self._commit(tasks, undecodable)
+            await self._commit(tasks)
         except Exception as error:
             if is_transient(error):
                 raise
-            log.warning("batch.alone", consumer=self._handlers.consumer, size=len(batch), error=repr(error))
-            for received in batch:
-                await self._process_alone(received)
+            log.warning("batch.failed", consumer=self._consumer, size=len(tasks), error=repr(error))
+            if len(tasks) == 1:
+                await self._process_alone(tasks[0])
+            else:
+                half = len(tasks) // 2
+                await self._process(tasks[:half])
+                await self._process(tasks[half:])
 
-    async def _process_alone(self, received: Received) -> None:
-        tasks, undecodable = self._decode([received])
-        try:
-            await self._commit(tasks, undecodable)
-        except Exception as error:
-            if is_transient(error):
-                raise
-            trace = "".join(traceback.format_exception(error))[-4000:]
-            await self._commit([], [(received, trace)], claimed=[t.message.id for t in tasks])
+    async def _process_alone(self, task: Task) -> None:
+        error = await tried(lambda: self._commit([task]))
+        if isinstance(error, MustRunAlone):
+            # Its own statements are rolled back by now; its refusal still is the answer.
+            await self._commit([task.refused(error.refusal)])
+        elif error is not None:
+            await self._commit([Task(task.received, task.message, error=trace_of(error))])
 
-    def _decode(self, batch: Sequence[Received]) -> tuple[list[_Task], list[tuple[Received, str]]]:
-        tasks: list[_Task] = []
-        undecodable: list[tuple[Received, str]] = []
-        for received in batch:
-            try:
-                message = _as_message(received)
-                kind = by_name(message.type)
-                handler = self._handlers.find(message.type)
-                if handler is None:  # a known type that this consumer does not care about
-                    HANDLED.labels(self._handlers.consumer, "ignored").inc()
-                    continue
-                check_return_address(kind, message)
-                tasks.append(_Task(received, message, codec.decode(message.body, kind.cls), handler))
-            except Undecodable as error:
-                undecodable.append((received, str(error)))
-        return tasks, undecodable
-
-    async def _commit(
-        self, tasks: Sequence[_Task], dead: Sequence[tuple[Received, str]], claimed: Sequence[str] = ()
-    ) -> None:
-        if not tasks and not dead:
+    async def _commit(self, tasks: Sequence[Task]) -> None:
+        """In one transaction: run the tasks, keep those that have an error, and those whose key is parked."""
+        if not tasks:
             return
-        consumer = self._handlers.consumer
 
-        async def body(uow: UnitOfWork, connection: Connection) -> int:
-            ids = dict.fromkeys([t.message.id for t in tasks if t.handler.deduplicate] + list(claimed))
-            new = await claim(connection, consumer, list(ids))
+        async def body(uow: UnitOfWork, connection: Connection) -> tuple[int, list[tuple[Task, State]]]:
+            new, parked = await self._claim(connection, tasks)
             failpoint("inbox.claimed")
             steps: list[Step[None]] = []
+            kept: list[tuple[Task, State]] = []
             for task in tasks:
-                if task.handler.deduplicate:
-                    if task.message.id not in new:
+                if task.claims is not None:
+                    if task.claims not in new:
                         continue
-                    new.discard(task.message.id)  # the same id twice in one batch
-                steps.append(_step(task))
+                    new.discard(task.claims)  # the same id twice in one batch
+                key = key_of(task.received)
+                if task.error:
+                    kept.append((task, State.DEAD))
+                    if key is not None and self._parks(task):
+                        parked.add(key)
+                elif key in parked:
+                    kept.append((task, State.PARKED))
+                else:
+                    steps.append(task.step())
             await run_steps(uow, steps)
             failpoint("consumer.flushed")
-            for received, error in dead:
-                await connection.execute(_DEAD_LETTER, _dead_letter(consumer, received, error))
-            return len(steps)
+            for task, state in kept:
+                await dead_letters.write(
+                    connection,
+                    self._consumer,
+                    task.received,
+                    task.error or "an earlier message of this key is a dead letter",
+                    state=state,
+                    parks_key=self._parks(task),
+                    identified=task.claims is not None,
+                )
+            return len(steps), kept
 
-        handled = await self._transactions.run(body)
-        HANDLED.labels(consumer, "handled").inc(handled)
-        HANDLED.labels(consumer, "duplicate").inc(len(tasks) - handled)
-        for received, error in dead:
-            HANDLED.labels(consumer, "dead").inc()
-            log.error(
-                "message.dead",
-                consumer=consumer,
-                channel=received.channel,
-                partition=received.partition,
-                offset=received.position,
-                error=error.strip().splitlines()[-1],
-            )
+        handled, kept = await self.transactions.run(body)
+        HANDLED.labels(self._consumer, "handled").inc(handled)
+        HANDLED.labels(self._consumer, "duplicate").inc(len(tasks) - handled - len(kept))
+        for task, state in kept:
+            self._tell(task, state)
+
+    async def _claim(self, connection: Connection, tasks: Sequence[Task]) -> tuple[set[str], set[Key]]:
+        """The ids that are new, and the keys that are parked."""
+        ids = list(dict.fromkeys(t.claims for t in tasks if t.claims is not None))
+        if not self._parking:
+            return await claim(connection, self._consumer, ids), set()
+        new, look = await claim_and_look(connection, self._consumer, ids)
+        keys = {key for t in tasks if self._parks(t) and (key := key_of(t.received)) is not None}
+        # What claims no id waits for nobody in ``claim_and_look``, so its answer may be too old.
+        if not keys or not (look or any(t.claims is None for t in tasks)):
+            return new, set()
+        return new, await dead_letters.parked_keys(connection, self._consumer, keys)
+
+    def _parks(self, task: Task) -> bool:
+        return task.received.channel in self._parking
+
+    def _tell(self, task: Task, state: State) -> None:
+        received = task.received
+        HANDLED.labels(self._consumer, state.value.lower()).inc()
+        level = log.error if state is State.DEAD else log.warning
+        level(
+            f"message.{state.value.lower()}",
+            consumer=self._consumer,
+            channel=received.channel,
+            partition=received.partition,
+            offset=received.position,
+            error=task.error.strip().splitlines()[-1] if task.error.strip() else None,
+        )
 
 
-def _step(task: _Task) -> Step[None]:
-    def stage(load: Any) -> Any:
-        def refs(uow: UnitOfWork) -> Refs:
-            return load(task.body, task.message, uow)  # type: ignore[no-any-return]
-
-        return refs
-
-    async def run(uow: UnitOfWork) -> None:
+async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
+    """Run it, and some times more if a row was there already: against a transaction that was faster the next attempt
+    wins, a violation that repeats itself is a bug. Returns the error that stays; raises transient ones."""
+    for repetition in range(_MORE_RACES + 1):
         try:
-            async with uow.step(task.message):
-                reply = await task.handler.run(task.body, uow, task.message) or Success()
-                failpoint("consumer.handled")
-                if m.REPLY_CHANNEL in task.message.headers:
-                    uow.reply(reply)
-        except DomainError as refusal:
-            if uow.touched_database:
+            await run()
+        except Exception as error:
+            if is_transient(error):
                 raise
-            uow.reply(failure_of(refusal))
-
-    return Step(run, tuple(stage(load) for load in task.handler.loads), task.message)
-
-
-def failure_of(refusal: DomainError) -> Reply:
-    """The failure reply for a refusal: the one that it carries, else a plain Failure with its slug as the reason."""
-    reply = getattr(refusal, "reply", None)
-    return reply if isinstance(reply, Reply) else Failure(reason=refusal.slug.upper().replace("-", "_"))
+            if repetition == _MORE_RACES or not is_race(error):
+                return error
+        else:
+            return None
+        await asyncio.sleep(0.05 * 2**repetition * random.uniform(0.5, 1.0))
+    return None
 
 
-def _dead_letter(consumer: str, received: Received, error: str) -> Mapping[str, Any]:
-    headers = [[name, value.decode(errors="replace") if value else None] for name, value in received.headers]
-    message_id = next((v for n, v in headers if n == m.ID), None)
-    return {
-        "consumer": consumer,
-        "message_id": message_id,
-        "channel": received.channel,
-        "partition": received.partition,
-        "position": received.position,
-        "key": received.key,
-        "headers": msgspec.json.encode(headers).decode(),
-        "body": received.body,
-        "error": error,
-    }
+def trace_of(error: BaseException) -> str:
+    """The end of its stack trace, for the dead letter."""
+    return "".join(traceback.format_exception(error))[-4000:]

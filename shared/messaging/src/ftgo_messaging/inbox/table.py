@@ -1,6 +1,22 @@
 """processed_messages and dead_letters, the two ends that a received message can come to."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, LargeBinary, MetaData, Table, Text, Uuid, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    Uuid,
+    false,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSON
 
 
@@ -17,8 +33,11 @@ def processed_messages_table(metadata: MetaData) -> Table:
 
 
 def dead_letters_table(metadata: MetaData) -> Table:
-    """Messages that could not be handled, whole: nothing that Kafka delivered is thrown away."""
-    return Table(
+    """Messages that could not be handled, whole: nothing that Kafka delivered is thrown away.
+
+    ``id`` is the order in which they came. ``state`` is one of ``inbox.dead_letters.State``; ``resolved_at`` is null
+    as long as something is to be done. With ``parks_key`` later messages of the key wait here as well."""
+    table = Table(
         "dead_letters",
         metadata,
         Column("id", BigInteger, Identity(always=True), primary_key=True),
@@ -32,4 +51,32 @@ def dead_letters_table(metadata: MetaData) -> Table:
         Column("body", LargeBinary, nullable=True),
         Column("error", Text, nullable=False),
         Column("failed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("state", Text, nullable=False, server_default="DEAD"),
+        Column("attempts", Integer, nullable=False, server_default="1"),
+        Column("parks_key", Boolean, nullable=False, server_default=false()),
+        Column("resolved_at", DateTime(timezone=True), nullable=True),
     )
+    c = table.c
+    # The parked keys of a consumer: empty as a rule, and then a look at it costs nothing.
+    parked = text("parks_key AND resolved_at IS NULL")
+    Index("dead_letters_parked", c.consumer, c.channel, c.key, c.id, postgresql_where=parked)
+    Index("dead_letters_to_redrive", c.consumer, c.id, postgresql_where=text("state = 'REDRIVE'"))
+    Index("dead_letters_resolved", c.resolved_at, postgresql_where=c.resolved_at.is_not(None))
+    Index("dead_letters_origin", c.channel, c.partition, c.position)
+    return table
+
+
+# For databases whose first migration made the table without these columns. A release that does not know them goes on
+# writing beside one that does: everything has a default. IF NOT EXISTS, because the first migration of a new database
+# creates the tables as they are declared above.
+EXPAND_DEAD_LETTERS = (
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'DEAD'",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 1",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS parks_key boolean NOT NULL DEFAULT false",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS resolved_at timestamptz",
+    "CREATE INDEX IF NOT EXISTS dead_letters_parked ON dead_letters (consumer, channel, key, id) "
+    "WHERE parks_key AND resolved_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS dead_letters_to_redrive ON dead_letters (consumer, id) WHERE state = 'REDRIVE'",
+    "CREATE INDEX IF NOT EXISTS dead_letters_resolved ON dead_letters (resolved_at) WHERE resolved_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS dead_letters_origin ON dead_letters (channel, partition, position)",
+)

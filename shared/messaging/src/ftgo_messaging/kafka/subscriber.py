@@ -5,12 +5,15 @@ subscriber: it waits for one record without polling, and takes along whatever el
 """
 
 import asyncio
+import contextlib
 import random
+import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import structlog
-from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -18,18 +21,35 @@ from faststream.kafka import KafkaBroker, KafkaMessage
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.failpoints import failpoint
+from ftgo_messaging.inbox.dead_letters import Poison
+from ftgo_messaging.kafka.progress import Progress
+from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Transactions
 
 log = structlog.get_logger("ftgo.kafka")
+
+SESSION_SECONDS = 10.0
+_REVOKE_SECONDS = 5.0
+"""How long a rebalance waits for the batch in flight; well below the time that the broker waits for us."""
+_STOP_SECONDS = 6.0
+
+
+class ConsumerStuck(Exception):
+    """This process cannot go on reading; another one, or the same started anew, can."""
 
 
 class ChannelConsumer:
     """A member of the consumer group ``name``, reading some channels. Delivery is at least once, in order per key;
     the batch processor makes the effects exactly once.
 
-    ``instance`` keeps the membership over a restart (static membership): partitions are not moved meanwhile."""
+    ``poison`` says what a dead letter means for the later messages of its key. By default commands wait behind it,
+    and events and replies, which versions and ids guard, go on.
+    ``instance`` keeps the membership over a restart (static membership): partitions are not moved meanwhile. It names
+    one process: a second one under the same name takes the partitions of the first, and both notice and end.
+    ``patience``: seconds without progress after which readiness says so and the subscription is begun anew."""
 
     def __init__(
         self,
@@ -41,16 +61,30 @@ class ChannelConsumer:
         *,
         instance: str | None = None,
         max_records: int = 500,
+        poison: Poison | None = None,
+        patience: float = 60.0,
     ) -> None:
+        channels = tuple(channels)
         self.name = name
         self.channels = tuple(c.name for c in channels)
-        self._processor = BatchProcessor(handlers, transactions)
+        self._processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
+        self._redriver = Redriver(self._processor)
         self._max_records = max_records
+        self._instance = instance
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._revocations = 0
+        self._next: dict[TopicPartition, int] = {}
+        self._members: deque[tuple[float, str]] = deque(maxlen=4)
+        self._progress = Progress(name, patience)
         self.running = False
         self.commits = 0
-        self._broker = KafkaBroker(bootstrap, apply_types=False, logger=None, allow_auto_create_topics=False)
+        self._broker = KafkaBroker(
+            bootstrap, apply_types=False, logger=None, allow_auto_create_topics=False, graceful_timeout=_STOP_SECONDS
+        )
         self._subscriber = self._broker.subscriber(
             *self.channels,
             group_id=name,
@@ -61,39 +95,97 @@ class ChannelConsumer:
             parser=self._parse,
             decoder=_identity,
             title=name,
+            listener=_Listener(self),
+            session_timeout_ms=round(SESSION_SECONDS * 1000),
             # Far above the time of one batch, which the retry below keeps short.
             max_poll_interval_ms=300_000,
         )
         self._subscriber(self._consume)
 
+    # -- life ------------------------------------------------------------------------------------------------------
+
     async def start(self) -> None:
         """Begin to read; while Kafka is away, keep trying. Returns at once."""
+        self._stopping.clear()
         self._task = asyncio.create_task(self._connect(), name=f"consumer-{self.name}")
 
     async def _connect(self) -> None:
         while True:
             try:
-                await self._broker.start()
-            except (KafkaError, OSError) as error:
-                log.warning("consumer.waiting_for_kafka", consumer=self.name, error=str(error))
+                # Joining a group may hang for ever on a broker that comes and goes.
+                async with asyncio.timeout(max(30.0, self._progress.patience)):
+                    await self._broker.start()
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("consumer.waiting_for_kafka", consumer=self.name, error=repr(error))
                 await self._broker.stop()
                 await asyncio.sleep(random.uniform(0.5, 1.5))
             else:
+                self._progress.made()
                 self.running = True
                 return
 
     async def stop(self) -> None:
-        """Finish the batch in flight, commit its offsets, leave the group."""
+        """Finish the batch in flight (6 s at most), commit its offsets, leave the group unless the membership is
+        static. A batch that does not end in time is rolled back, and comes again."""
+        self._stopping.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._broker.stop()
         self.running = False
 
+    async def watch(self, every: float | None = None) -> None:
+        """Until cancelled: handle the dead letters whose redrive was ordered, measure the lag, and begin the
+        subscription anew when it makes no progress. Raises ConsumerStuck when that does not help either."""
+        redriving = asyncio.create_task(self._redriver.run(), name=f"redrive-{self.name}")
+        try:
+            await self._watch(every or self._progress.patience / 12)
+        finally:
+            redriving.cancel()
+            await asyncio.gather(redriving, return_exceptions=True)
+
+    async def _watch(self, every: float) -> None:
+        begun_anew = False
+        while True:
+            await asyncio.sleep(every)
+            self._check_instance()
+            if not self.running:
+                continue
+            await self._observe()
+            if not self._progress.late:
+                begun_anew = False
+            elif self._progress.stuck:
+                if begun_anew:
+                    raise ConsumerStuck(f"consumer {self.name} makes no progress, and beginning anew did not help")
+                begun_anew = True
+                log.error("consumer.stuck", consumer=self.name, seconds=round(self._progress.age))
+                await self.stop()
+                await self.start()
+
     @property
     def progress_ok(self) -> bool:
-        """Connected, and the last batch did not fail."""
-        return self.running and self._failures == 0
+        """Connected, the last batch did not fail, and there is progress if there is anything to do."""
+        return self.running and self._failures == 0 and not self._progress.late
+
+    async def _observe(self) -> None:
+        consumer: Any = self._subscriber.consumer
+        lags: dict[TopicPartition, int] = {}
+        last_fetch = 0.0
+        assigned = consumer.assignment() if consumer is not None else ()
+        for partition in assigned:
+            with contextlib.suppress(IllegalStateError, AssertionError, TimeoutError, KafkaError, AttributeError):
+                last_fetch = max(last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
+                end = consumer.highwater(partition)
+                if end is not None:
+                    handled = self._next.get(partition)
+                    if handled is None:  # nothing since the assignment: it stands where the group's offset is
+                        async with asyncio.timeout(0.1):
+                            handled = await consumer.position(partition)
+                    lags[partition] = max(0, end - handled)
+        silent = bool(assigned) and time.time() - last_fetch > self._progress.patience
+        self._progress.observe(lags, silent=silent)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
 
     async def _parse(self, record: ConsumerRecord[Any, Any]) -> KafkaMessage:
         # FastStream's parser raises on headers that are not UTF-8, and the message would be lost. Ours cannot fail;
@@ -105,24 +197,48 @@ class ChannelConsumer:
         consumer: Any = message.consumer
         records: list[Any] = [message.raw_message]
         if self._max_records > 1:
+            revocations = self._revocations
+            # During a rebalance this waits for the new assignment.
             more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
+            if self._revocations != revocations:
+                # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
+                records = []
             records += [record for batch in more.values() for record in batch]
+        if not records:
+            return
+        self._idle.clear()
+        try:
+            await self._handle(consumer, records)
+        finally:
+            self._idle.set()
+        if self._failures:
+            # Nothing is fetched and nothing handled meanwhile; a stop need not wait for the end of the pause.
+            pause = min(0.1 * 2 ** min(self._failures, 6), 5.0) * random.uniform(0.5, 1.0)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _handle(self, consumer: Any, records: Sequence[Any]) -> None:
+        for partition, offset in _first(records).items():
+            self._next.setdefault(partition, offset)
         try:
             await self._processor.process([_received(r) for r in records])
         except Exception as error:
             self._failures += 1
+            self._progress.waiting = is_transient(error)
             log.warning("consumer.failed", consumer=self.name, error=repr(error), attempt=self._failures)
             _rewind(consumer, records)
             if not is_transient(error):
                 log.error("consumer.bug", consumer=self.name, exc_info=error)
-            await asyncio.sleep(min(0.1 * 2 ** min(self._failures, 6), 5.0) * random.uniform(0.5, 1.0))
             return
         self._failures = 0
+        self._progress.waiting = False
+        self._progress.made()
         offsets: dict[TopicPartition, int] = {}
         for r in records:
             partition = TopicPartition(r.topic, r.partition)
             offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
         failpoint("subscriber.before_offset_commit")
+        self._next.update(offsets)
         try:
             await consumer.commit(offsets)
             failpoint("subscriber.after_offset_commit")
@@ -130,6 +246,52 @@ class ChannelConsumer:
         except (CommitFailedError, IllegalStateError, KafkaError) as error:
             # The partition went to another member, or the broker is away: the batch comes again and is absorbed.
             log.info("consumer.offsets_not_committed", consumer=self.name, error=str(error))
+
+    # -- rebalances ------------------------------------------------------------------------------------------------
+
+    async def revoked(self) -> None:
+        """Give the partitions up only when the batch in flight has ended and its offsets are committed, so that the
+        next owner begins behind it. One that takes too long is left to the duplicate check of its messages."""
+        self._revocations += 1
+        try:
+            await asyncio.wait_for(self._idle.wait(), _REVOKE_SECONDS)
+        except TimeoutError:
+            log.warning("consumer.revoked_in_flight", consumer=self.name)
+
+    def assigned(self) -> None:
+        self._next.clear()
+        coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
+        member = getattr(coordinator, "member_id", "")
+        if member and (not self._members or self._members[-1][1] != member):
+            self._members.append((time.monotonic(), member))
+
+    def _check_instance(self) -> None:
+        """A static member keeps its member id. Losing it again and again means that somebody else has the name: each
+        of the two takes the other's place at every heartbeat."""
+        full = len(self._members) == self._members.maxlen
+        if self._instance and full and self._members[-1][0] - self._members[0][0] < 6 * SESSION_SECONDS:
+            log.error("consumer.instance_used_twice", consumer=self.name, instance=self._instance)
+            raise ConsumerStuck(
+                f"consumer {self.name}: another process is the instance {self._instance!r} too. Give each its own name"
+            )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, consumer: ChannelConsumer) -> None:
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        if revoked:
+            await self._consumer.revoked()
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._consumer.assigned()
+
+
+def _parks(channel: Channel, poison: Poison | None) -> bool:
+    if poison is None:
+        return channel.kind is Kind.COMMAND
+    return poison is Poison.PARK_KEY
 
 
 async def _identity(message: KafkaMessage) -> KafkaMessage:
@@ -140,13 +302,17 @@ def _received(record: Any) -> Received:
     return Received(record.topic, record.partition, record.offset, record.key, record.headers, record.value)
 
 
-def _rewind(consumer: Any, records: Sequence[Any]) -> None:
-    """Every partition of the batch, not just the first record's: the others would be committed past."""
+def _first(records: Sequence[Any]) -> dict[TopicPartition, int]:
     first: dict[TopicPartition, int] = {}
     for record in records:
         partition = TopicPartition(record.topic, record.partition)
         first[partition] = min(first.get(partition, record.offset), record.offset)
-    for partition, offset in first.items():
+    return first
+
+
+def _rewind(consumer: Any, records: Sequence[Any]) -> None:
+    """Every partition of the batch, not just the first record's: the others would be committed past."""
+    for partition, offset in _first(records).items():
         try:
             consumer.seek(partition, offset)
         except IllegalStateError:

@@ -1,0 +1,431 @@
+"""Dead letters on a real PostgreSQL and a real Kafka: kept whole, keys parked, redriven once and in order."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from ftgo_local.kafka import Kafka
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import message as m
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.commands import Command
+from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.redrive import Redriver
+from ftgo_messaging.errors import DomainError, TransientError
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.inbox import dead_letters
+from ftgo_messaging.inbox.dead_letters import DeadLetter, NoSuchDeadLetter, NotResolvable, Poison, State
+from ftgo_messaging.inbox.deduplicator import claim
+from ftgo_messaging.inbox.table import EXPAND_DEAD_LETTERS, dead_letters_table, processed_messages_table
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.message import Kind
+from ftgo_messaging.outbox.table import outbox_table
+from ftgo_messaging.replies import Success
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transactions import Transactions
+from ftgo_messaging.unit_of_work import UnitOfWork
+from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+METADATA = MetaData()
+outbox_table(METADATA)
+processed_messages_table(METADATA)
+dead_letters_table(METADATA)
+done = Table(
+    "done",
+    METADATA,
+    Column("position", Integer, Identity(), primary_key=True),
+    Column("key", Text, nullable=False),
+    Column("n", Integer, nullable=False),
+)
+ORDERS = Channel("letters.commands", Kind.COMMAND, key=lambda c: c.key)
+ANSWERS = Channel("letters.replies", Kind.REPLY)
+_KEEP = text("INSERT INTO done (key, n) VALUES (:key, -1)")
+
+
+@ORDERS.carries("letters.Do", replies_to=(ANSWERS,))
+class Do(Command[Success], frozen=True, kw_only=True):
+    key: str
+    n: int
+
+
+class No(DomainError):
+    slug = "no"
+
+
+class Bugs:
+    """The handler, and the numbers that it cannot handle, or only later."""
+
+    def __init__(self) -> None:
+        self.poison: set[int] = set()
+        self.transient: set[int] = set()
+        self.hold: Callable[[Do], Awaitable[None]] | None = None
+        self.handlers = MessageHandlers("letters")
+        self.handlers.handle(Do)(self.do)
+
+    async def do(self, command: Do, uow: UnitOfWork) -> Success:
+        if self.hold is not None:
+            await self.hold(command)
+        if command.n in self.poison:
+            raise RuntimeError(f"cannot do {command.n}")
+        if command.n in self.transient:
+            raise TransientError("away")
+        if command.n == 40300:  # writes by a statement of its own, and refuses
+            await uow.execute(_KEEP, {"key": command.key})
+            raise No
+        uow.append(done, {"key": command.key, "n": command.n})
+        return Success()
+
+
+@pytest.fixture
+async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
+    dsn = (await postgres.create_service_databases(["letters"]))["letters"]
+    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
+    async with engine.begin() as connection:
+        await connection.run_sync(METADATA.drop_all)
+        await connection.run_sync(METADATA.create_all)
+    yield Transactions(engine, "letters")
+    await engine.dispose()
+
+
+@pytest.fixture
+def bugs() -> Bugs:
+    return Bugs()
+
+
+@pytest.fixture
+def processor(transactions: Transactions, bugs: Bugs) -> BatchProcessor:
+    return BatchProcessor(bugs.handlers, transactions, [ORDERS.name])
+
+
+_positions = iter(range(1_000_000))
+
+
+def received(key: str, n: int, **headers: str) -> Received:
+    every = {m.ID: new_id(), m.TYPE: "letters.Do", **headers}
+    body = json.dumps({"key": key, "n": n}).encode()
+    pairs = [(k, v.encode()) for k, v in every.items()]
+    return Received(ORDERS.name, 0, next(_positions), key.encode(), pairs, body)
+
+
+async def rows(transactions: Transactions, sql: str) -> list[Any]:
+    async with connect(transactions.engine) as connection:
+        return [tuple(r) if len(r) > 1 else r[0] for r in await connection.execute(text(sql))]
+
+
+async def done_of(transactions: Transactions, key: str) -> list[int]:
+    return await rows(transactions, f"SELECT n FROM done WHERE key = '{key}' ORDER BY position")
+
+
+async def states(transactions: Transactions) -> list[tuple[str, int]]:
+    return await rows(transactions, "SELECT state, attempts FROM dead_letters ORDER BY id")
+
+
+async def ordered(transactions: Transactions, letter_id: int) -> DeadLetter:
+    async with begin(transactions.engine) as connection:
+        return await dead_letters.order_redrive(connection, letter_id)
+
+
+async def discarded(transactions: Transactions, letter_id: int) -> DeadLetter:
+    async with begin(transactions.engine) as connection:
+        return await dead_letters.discard(connection, letter_id)
+
+
+async def first(transactions: Transactions) -> int:
+    return (await rows(transactions, "SELECT min(id) FROM dead_letters WHERE resolved_at IS NULL"))[0]
+
+
+async def one_waits_for_a_lock(transactions: Transactions) -> None:
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    assert await rows(transactions, sql) == [1]
+
+
+async def test_later_messages_of_the_key_wait_and_others_go_on(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {2}
+    batch = [received("a", 1), received("a", 2), received("b", 11), received("a", 3), received("b", 12)]
+    await processor.process(batch)
+    later = [received("a", 4), received("b", 13)]
+    await processor.process(later)
+    await processor.process([*batch, *later])  # delivered once more
+    assert await done_of(transactions, "a") == [1]
+    assert await done_of(transactions, "b") == [11, 12, 13]
+    assert await states(transactions) == [("DEAD", 1), ("PARKED", 0), ("PARKED", 0)]
+
+
+async def test_an_undecodable_message_parks_its_key_within_the_batch(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    broken = received("a", 0, **{m.TYPE: "letters.Unknown"})
+    await processor.process([received("a", 1), broken, received("a", 2)])
+    assert await done_of(transactions, "a") == [1]
+    assert await states(transactions) == [("DEAD", 1), ("PARKED", 0)]
+
+
+async def test_a_redrive_handles_the_letter_once_and_its_followers_in_order(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1}
+    await processor.process([received("a", n) for n in range(1, 20)])
+    bugs.poison = set()
+    letter = await first(transactions)
+    await asyncio.gather(*(ordered(transactions, letter) for _ in range(4)))
+    await asyncio.gather(*(Redriver(processor).run_once() for _ in range(4)))
+    await Redriver(processor).run_once()
+    await processor.process([received("a", 20)])
+    assert await done_of(transactions, "a") == list(range(1, 21))
+    assert {state for state, _ in await states(transactions)} == {"REDRIVEN"}
+    with pytest.raises(NotResolvable, match="REDRIVEN"):
+        await ordered(transactions, letter)
+
+
+async def test_a_redrive_that_fails_is_dead_again_and_a_follower_that_fails_stops_the_queue(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1, 3}
+    await processor.process([received("a", n) for n in range(1, 5)])
+    letter = await first(transactions)
+    await ordered(transactions, letter)
+    await Redriver(processor).run_once()
+    assert (await states(transactions))[0] == ("DEAD", 2)
+    assert await done_of(transactions, "a") == []
+    bugs.poison = {3}
+    await ordered(transactions, letter)
+    await Redriver(processor).run_once()
+    assert await done_of(transactions, "a") == [1, 2]
+    assert await states(transactions) == [("REDRIVEN", 2), ("REDRIVEN", 0), ("DEAD", 1), ("PARKED", 0)]
+    errors = await rows(transactions, "SELECT error FROM dead_letters ORDER BY id")
+    assert "cannot do 3" in errors[2]
+    bugs.poison = set()
+    await ordered(transactions, await first(transactions))
+    await Redriver(processor).run_once()
+    assert await done_of(transactions, "a") == [1, 2, 3, 4]
+
+
+async def test_a_redrive_in_trouble_is_tried_again(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1}
+    await processor.process([received("a", 1)])
+    bugs.poison, bugs.transient = set(), {1}
+    await ordered(transactions, await first(transactions))
+    with pytest.raises(TransientError):
+        await Redriver(processor).run_once()
+    assert await states(transactions) == [("REDRIVE", 1)]
+    bugs.transient = set()
+    await Redriver(processor).run_once()
+    assert await states(transactions) == [("REDRIVEN", 1)]
+
+
+async def test_a_discard_keeps_the_row_and_lets_the_key_go_on(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1}
+    await processor.process([received("a", n) for n in (1, 2, 3)])
+    ids = await rows(transactions, "SELECT id FROM dead_letters ORDER BY id")
+    await discarded(transactions, ids[1])  # one that only waits
+    await discarded(transactions, ids[0])
+    await discarded(transactions, ids[0])
+    await Redriver(processor).run_once()
+    await processor.process([received("a", 4)])
+    assert await done_of(transactions, "a") == [3, 4]
+    assert [s for s, _ in await states(transactions)] == ["DISCARDED", "DISCARDED", "REDRIVEN"]
+    resolved = await rows(transactions, "SELECT count(*) FROM dead_letters WHERE resolved_at IS NOT NULL")
+    assert resolved == [3]
+
+
+async def test_a_letter_behind_another_of_its_key_cannot_be_redriven(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    broken = [received("a", n, **{m.TYPE: "letters.Unknown"}) for n in (1, 2)]
+    await processor.process(broken)
+    ids = await rows(transactions, "SELECT id FROM dead_letters ORDER BY id")
+    with pytest.raises(NotResolvable, match=f"waits behind {ids[0]}"):
+        await ordered(transactions, ids[1])
+    with pytest.raises(NoSuchDeadLetter):
+        await ordered(transactions, 10**9)
+
+
+async def test_where_keys_go_on_every_letter_stands_for_itself(transactions: Transactions, bugs: Bugs) -> None:
+    processor = BatchProcessor(bugs.handlers, transactions)
+    bugs.poison = {1, 3}
+    await processor.process([received("a", n) for n in (1, 2, 3)])
+    assert await done_of(transactions, "a") == [2]
+    bugs.poison = set()
+    ids = await rows(transactions, "SELECT id FROM dead_letters ORDER BY id")
+    await ordered(transactions, ids[1])
+    await Redriver(processor).run_once()
+    assert await done_of(transactions, "a") == [2, 3]
+    assert [s for s, _ in await states(transactions)] == ["DEAD", "REDRIVEN"]
+
+
+async def test_a_message_that_comes_while_the_last_letter_is_redriven_is_not_forgotten(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    """It must not be parked behind a letter that is resolved at this very moment: nobody would wake it."""
+    bugs.poison = {1}
+    await processor.process([received("a", 1)])
+    bugs.poison = set()
+    await ordered(transactions, await first(transactions))
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(command: Do) -> None:
+        if command.n == 1:
+            entered.set()
+            await go_on.wait()
+
+    bugs.hold = hold
+    redrive = asyncio.create_task(Redriver(processor).run_once())
+    await entered.wait()
+    second = asyncio.create_task(processor.process([received("a", 2)]))
+
+    await eventually(lambda: one_waits_for_a_lock(transactions))
+    go_on.set()
+    await asyncio.gather(redrive, second)
+    await Redriver(processor).run_once()
+    assert await done_of(transactions, "a") == [1, 2]
+
+
+async def test_a_previous_owner_that_parks_late_is_waited_for(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    """A partition moves while its old owner is about to park a key. The new owner gets the same messages; it must not
+    handle the second one although, when it looked, nothing was parked."""
+    batch = [received("a", 1), received("a", 2)]
+    async with begin(transactions.engine) as old:
+        await claim(old, "letters", [dict(batch[0].headers)[m.ID].decode()])
+        await dead_letters.write(old, "letters", batch[0], "cannot do 1", parks_key=True, identified=True)
+        new = asyncio.create_task(processor.process(batch))
+        await eventually(lambda: one_waits_for_a_lock(transactions))
+    await new
+    assert await done_of(transactions, "a") == []
+    assert await states(transactions) == [("DEAD", 1), ("PARKED", 0)]
+
+
+async def test_a_refusal_after_a_statement_of_ones_own_leaves_nothing_but_the_answer(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    answered = {m.REPLY_CHANNEL: ANSWERS.name}
+    await processor.process([received("a", 1), received("a", 40300, **answered), received("a", 2)])
+    assert await done_of(transactions, "a") == [1, 2]
+    assert await states(transactions) == []
+    assert await rows(transactions, "SELECT headers->>'ce_outcome' FROM outbox") == ["FAILURE"]
+
+
+async def test_no_sort_of_rubbish_stops_a_consumer_or_is_kept_twice(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    def with_headers(*headers: tuple[str, bytes | None], body: bytes | None = b"{}") -> Received:
+        return Received(ORDERS.name, 0, next(_positions), b"key", list(headers), body)
+
+    a_type = (m.TYPE, b"letters.Do")
+    rubbish = [
+        with_headers((m.ID, b"\xff\xfe"), a_type),
+        with_headers((m.ID, b"nul\x00" * 9), (m.TYPE, b"\x00")),
+        with_headers((m.ID, b"x" * 36), a_type),
+        with_headers((m.ID, new_id().upper().encode()), a_type),
+        with_headers((m.ID, None), a_type),
+        with_headers((m.ID, new_id().encode()), (m.TYPE, None)),
+        with_headers(),
+        with_headers((m.ID, new_id().encode()), a_type, ("custom", b"\xff")),
+        with_headers((m.ID, new_id().encode()), a_type, body=None),
+        with_headers((m.ID, new_id().encode()), a_type, body=b"\x00" * 2_000_000),
+        Received(ORDERS.name, 0, next(_positions), b"\xff\x00key", [(m.ID, new_id().encode()), a_type], b"{}"),
+        Received(ORDERS.name, 0, next(_positions), None, [], None),
+    ]
+    await processor.process(rubbish)
+    await processor.process(rubbish)  # a crash before the offset commit
+    async with connect(transactions.engine) as connection:
+        kept = await dead_letters.list_letters(connection)
+    assert [letter.received for letter in kept] == rubbish  # every byte of them
+    assert all(letter.error for letter in kept)
+
+
+@pytest.mark.parametrize("poison", [None, Poison.GO_ON])
+async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
+    transactions: Transactions, bugs: Bugs, kafka: Kafka, poison: Poison | None
+) -> None:
+    topic = Channel(f"letters.{new_id()}", Kind.COMMAND, key=lambda c: c.key)
+    await ensure_topics(kafka.bootstrap, [topic.name], partitions=1)
+    bugs.poison = {500}
+    keys = [f"key-{n % 10}" for n in range(1000)]
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        records = [received(key, n) for n, key in enumerate(keys)]
+        sent = [
+            await producer.send(topic.name, r.body, key=r.key, headers=list(r.headers), partition=0) for r in records
+        ]
+        await asyncio.gather(*sent)
+    others = [n for n in range(1000) if n % 10 != 0]
+    reader = ChannelConsumer(
+        f"g-{new_id()}", [topic], bugs.handlers, transactions, kafka.bootstrap, poison=poison, patience=60
+    )
+    began = time.monotonic()
+    await reader.start()
+    watching = asyncio.create_task(reader.watch())
+    try:
+
+        async def all_others() -> None:
+            assert await rows(transactions, "SELECT count(*) FROM done WHERE key <> 'key-0'") == [len(others)]
+
+        await eventually(all_others, within=30)
+        assert time.monotonic() - began < 15  # 5 s on a machine with nothing else to do
+        before = [n for n in range(0, 1000, 10) if n < 500 or (n > 500 and poison is Poison.GO_ON)]
+
+        async def key_0() -> None:
+            assert await done_of(transactions, "key-0") == before
+
+        await eventually(key_0, within=10)
+        async with connect(transactions.engine) as connection:
+            letter = (await dead_letters.list_letters(connection, states=[State.DEAD]))[0]
+        assert (letter.channel, letter.partition, letter.position) == (topic.name, 0, 500)
+        assert (letter.consumer, letter.key, letter.attempts) == ("letters", b"key-0", 1)
+        assert (letter.headers, letter.body) == (list(records[500].headers), records[500].body)
+        assert letter.message_id == dict(records[500].headers)[m.ID].decode()
+        assert "RuntimeError: cannot do 500" in letter.error
+        bugs.poison = set()
+        await ordered(transactions, letter.id)
+
+        async def all_of_key_0() -> None:
+            expected = [*before, 500, *(n for n in range(510, 1000, 10) if poison is None)]
+            assert await done_of(transactions, "key-0") == expected
+            assert await rows(transactions, "SELECT count(*) FROM dead_letters WHERE resolved_at IS NULL") == [0]
+
+        await eventually(all_of_key_0, within=30)
+    finally:
+        watching.cancel()
+        await reader.stop()
+
+
+async def test_the_table_of_an_earlier_release_is_expanded_to_the_same(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    columns = (
+        "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns "
+        "WHERE table_name = 'dead_letters' ORDER BY 1"
+    )
+    indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'dead_letters' ORDER BY 1"
+    declared = await rows(transactions, columns), await rows(transactions, indexes)
+    await rows(
+        transactions,
+        "ALTER TABLE dead_letters DROP COLUMN state, DROP COLUMN attempts, DROP COLUMN parks_key, "
+        "DROP COLUMN resolved_at",
+    )
+    await rows(transactions, "DROP INDEX dead_letters_origin")
+    await rows(
+        transactions,
+        "INSERT INTO dead_letters (consumer, channel, partition, position, headers, error) "
+        "VALUES ('letters', 'x', 0, 0, '[]', 'of an earlier release')",
+    )
+    for statement in EXPAND_DEAD_LETTERS * 2:
+        await rows(transactions, statement)
+    assert (await rows(transactions, columns), await rows(transactions, indexes)) == declared
+    await processor.process([received("a", 1)])
+    assert await states(transactions) == [("DEAD", 1)]
