@@ -18,13 +18,14 @@ T = TypeVar("T", bound=type[msgspec.Struct])
 class Channel:
     """A named channel of one kind.
 
-    ``key`` computes the message key from a body. Commands: the id of the aggregate that they change. Events and
-    replies leave it out: their key is the subject (the aggregate's id) or the saga's id, given when they are sent.
+    ``key`` computes the message key from a body. Commands: the id of the aggregate that they change. Documents: what
+    they are about; of one key the newest comes last. Events and replies leave it out: their key is the subject (the
+    aggregate's id) or the saga's id, given when they are sent.
     """
 
     def __init__(self, name: str, kind: Kind, key: Callable[..., str] | None = None) -> None:
-        if kind is Kind.COMMAND and key is None:
-            raise ValueError(f"channel {name}: a command channel needs a key rule, e.g. key=lambda c: c.order_id")
+        if kind in {Kind.COMMAND, Kind.DOCUMENT} and key is None:
+            raise ValueError(f"channel {name}: a {kind} channel needs a key rule, e.g. key=lambda c: c.order_id")
         self.name = name
         self.kind = kind
         self.key = key
@@ -33,8 +34,8 @@ class Channel:
     def carries(self, wire_name: str, *, version: int = 1, replies_to: tuple["Channel", ...] = ()) -> Callable[[T], T]:
         """Declare a type of this channel: ``@KITCHEN_COMMANDS.carries("ftgo.kitchen.CreateTicket")``.
 
-        ``replies_to`` lists the reply channels that a sender may name; a command that names another is a dead
-        letter. Otherwise a forged command could make its receiver write to any topic that it may write to.
+        ``replies_to`` lists the reply channels that a sender may name; a command or event that names another is a
+        dead letter. Otherwise a forged one could make its receiver write to any topic that it may write to.
         Raises ValueError when the wire name is taken.
         """
 

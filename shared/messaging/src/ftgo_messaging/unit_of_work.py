@@ -17,6 +17,7 @@ from ftgo_messaging.aggregates import Aggregates, Ref, Refs
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import Connection
+from ftgo_messaging.documents import Document
 from ftgo_messaging.errors import StaleAggregate
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
@@ -120,9 +121,15 @@ class UnitOfWork:
         message = writer.reply_message(reply, new_id(), self.source, self._step.cause)
         return self._emit(message) if message else None
 
-    def publish(self, event: DomainEvent, *, subject: str, version: int) -> str:
-        """Publish an event of the aggregate ``subject`` that is now at ``version``."""
-        return self._emit(writer.event_message(event, new_id(), self.source, self._step.cause, subject, version))
+    def publish(self, event: DomainEvent, *, subject: str, version: int, reply_channel: Channel | None = None) -> str:
+        """Publish an event of the aggregate ``subject`` that is now at ``version``. With ``reply_channel`` those who
+        listen may answer: see ``gathering``, which collects the answers."""
+        cause = self._step.cause
+        return self._emit(writer.event_message(event, new_id(), self.source, cause, subject, version, reply_channel))
+
+    def send_document(self, document: Document) -> str:
+        """Send a document on its channel; returns its message id."""
+        return self._emit(writer.document_message(document, new_id(), self.source, self._step.cause))
 
     def _emit(self, message: Message) -> str:
         self._step.messages.append(message)

@@ -14,6 +14,7 @@ from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
+from ftgo_messaging.documents import Document
 from ftgo_messaging.errors import Undecodable
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.message import Kind, Message, Outcome
@@ -91,18 +92,36 @@ def reply_message(reply: Reply, message_id: str, source: str, command: Message |
 
 
 def event_message(
-    event: DomainEvent, message_id: str, source: str, cause: Message | None, subject: str, version: int
+    event: DomainEvent,
+    message_id: str,
+    source: str,
+    cause: Message | None,
+    subject: str,
+    version: int,
+    reply_channel: Channel | None = None,
 ) -> Message:
     kind = by_class(type(event))
     if kind.channel is None or kind.kind is not Kind.EVENT:
         raise LookupError(f"{kind.name} has no event channel")
     headers = _headers(kind, message_id, source, subject, cause)
     headers[m.SEQUENCE] = str(version)
+    if reply_channel is not None:
+        headers[m.REPLY_CHANNEL] = reply_channel.name
     return Message(message_id, kind.channel.name, subject, headers, codec.encode(event))
 
 
+def document_message(document: Document, message_id: str, source: str, cause: Message | None) -> Message:
+    kind = by_class(type(document))
+    if kind.channel is None or kind.kind is not Kind.DOCUMENT or kind.channel.key is None:
+        raise LookupError(f"{kind.name} has no document channel")
+    key = kind.channel.key(document)
+    return Message(
+        message_id, kind.channel.name, key, _headers(kind, message_id, source, key, cause), codec.encode(document)
+    )
+
+
 def check_return_address(kind: MessageType, message: Message) -> None:
-    """Raises Undecodable when a command names a reply channel that its type does not list."""
+    """Raises Undecodable when a message names a reply channel that its type does not list."""
     address = message.headers.get(m.REPLY_CHANNEL)
     if address is not None and address not in kind.reply_channels:
         raise Undecodable(f"{kind.name} may not be answered to {address!r}")

@@ -1,0 +1,60 @@
+"""A small service in this process: its tables, its relay and its consumers, for as long as the block runs."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import MetaData
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
+from ftgo_messaging.kafka.publisher import KafkaPublisher
+from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
+from ftgo_messaging.transactions import Transactions
+
+
+def messaging_tables(metadata: MetaData) -> None:
+    """The tables that every service of this library has."""
+    for declare in (outbox_table, relay_lease_table, processed_messages_table, dead_letters_table):
+        declare(metadata)
+
+
+@asynccontextmanager
+async def running(
+    database_url: str,
+    bootstrap: str,
+    metadata: MetaData,
+    listening: Sequence[tuple[Channel, MessageHandlers]],
+    *loops: Callable[[Transactions], Coroutine[Any, Any, None]],
+) -> AsyncIterator[Transactions]:
+    """Create what is missing (tables, topics), start the relay, a consumer for each pair, and the loops."""
+    engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+    await ensure_topics(bootstrap, [channel.name for channel, _ in listening])
+    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), KafkaPublisher(bootstrap, "example")
+    transactions.after_commit.append(lambda _: wake_up.ring())
+    relay = PollingPublisher(engine, publisher, wake_up)
+    tasks = [asyncio.create_task(relay.run()), *(asyncio.create_task(loop(transactions)) for loop in loops)]
+    consumers = [
+        ChannelConsumer(handlers.consumer, [channel], handlers, transactions, bootstrap)
+        for channel, handlers in listening
+    ]
+    for consumer in consumers:
+        await consumer.start()
+    try:
+        yield transactions
+    finally:
+        await asyncio.gather(*(consumer.stop() for consumer in consumers))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await publisher.close()
+        await engine.dispose()
