@@ -21,19 +21,10 @@ from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.tasks import Task, decode
 from ftgo_messaging.errors import is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
-<<<<<<< Updated upstream
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import Key, Received, State, key_of
 from ftgo_messaging.inbox.deduplicator import claim, claim_and_look
 from ftgo_messaging.transactions import MustRunAlone, Step, Transactions, run_steps
-=======
-from ftgo_messaging.inbox.deduplicator import claim
-from ftgo_messaging.message import Kind, Message
-from ftgo_messaging.outbox.writer import check_return_address
-from ftgo_messaging.registry import by_name
-from ftgo_messaging.replies import Failure, Reply, Success
-from ftgo_messaging.transactions import Step, Transactions, run_steps
->>>>>>> Stashed changes
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 __all__ = ["BatchProcessor", "Received"]
@@ -169,21 +160,9 @@ async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
     wins, a violation that repeats itself is a bug. Returns the error that stays; raises transient ones."""
     for repetition in range(_MORE_RACES + 1):
         try:
-<<<<<<< Updated upstream
             await run()
         except Exception as error:
             if is_transient(error):
-=======
-            async with uow.step(task.message):
-                reply = await task.handler.run(task.body, uow, task.message)
-                failpoint("consumer.handled")
-                if reply is None and task.handler.type.kind is Kind.COMMAND:
-                    reply = Success()  # a command is answered; of an event's listeners, those who have something to say
-                if reply is not None and m.REPLY_CHANNEL in task.message.headers:
-                    uow.reply(reply)
-        except DomainError as refusal:
-            if uow.touched_database:
->>>>>>> Stashed changes
                 raise
             if repetition == _MORE_RACES or not is_race(error):
                 return error

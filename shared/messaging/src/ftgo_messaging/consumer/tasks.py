@@ -11,7 +11,7 @@ from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
 from ftgo_messaging.errors import DomainError, Undecodable
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox.dead_letters import Received
-from ftgo_messaging.message import Message
+from ftgo_messaging.message import Kind, Message
 from ftgo_messaging.outbox.writer import check_return_address
 from ftgo_messaging.registry import by_name
 from ftgo_messaging.replies import Failure, Reply, Success
@@ -59,9 +59,11 @@ class Task:
                 return
             try:
                 async with uow.step(message):
-                    reply = await handler.run(body, uow, message) or Success()
+                    reply = await handler.run(body, uow, message)
                     failpoint("consumer.handled")
-                    if m.REPLY_CHANNEL in message.headers:
+                    if reply is None and handler.type.kind is Kind.COMMAND:
+                        reply = Success()  # of an event's listeners only those answer who have something to say
+                    if reply is not None and m.REPLY_CHANNEL in message.headers:
                         uow.reply(reply)
             except DomainError as refusal:
                 if uow.touched_database:
