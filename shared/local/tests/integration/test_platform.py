@@ -11,6 +11,8 @@ from aiokafka.errors import UnknownTopicOrPartitionError
 from ftgo_local.platform import Platform
 from ftgo_messaging.kafka.topics import ensure_topics
 
+pytestmark = pytest.mark.embedded("it is what is tested")
+
 
 @pytest.fixture(scope="module")
 async def platform(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Platform]:

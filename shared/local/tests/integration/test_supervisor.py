@@ -16,6 +16,7 @@ import pytest
 from ftgo_local.ports import DEFAULT_PORTS, free_port
 from ftgo_local.state import StateDirectory
 
+pytestmark = pytest.mark.embedded("it is what is tested")
 FAKE_PLATFORM = Path(__file__).parents[1] / "fake_platform.py"
 
 

@@ -1,10 +1,13 @@
 """Scenes in which a part is away: a participant of the saga, or the broker."""
 
 import time
+from typing import TYPE_CHECKING
 
 from ftgo_local.errors import NotRunningError
-from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.stage import Stage, expect
+
+if TYPE_CHECKING:
+    from ftgo_local.scenes.control import Control
 
 WAITING_ORDERS = 5
 
@@ -80,7 +83,7 @@ async def kafka_stopped(stage: Stage) -> None:
     stage.tell("  The outbox of Order: empty.")
 
 
-def _control(stage: Stage) -> Control:
+def _control(stage: Stage) -> "Control":
     if stage.control is None:
         raise NotRunningError("This scene stops processes.", "`ftgo up` starts a platform where it may do that.")
     return stage.control

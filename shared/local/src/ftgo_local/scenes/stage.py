@@ -10,13 +10,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from ftgo_messaging.testing.eventually import eventually
 
-from ftgo_local.scenes.control import Control
 from ftgo_local.seed import RESTAURANTS, Urls
+
+if TYPE_CHECKING:
+    # Needs the whole embedded platform; a scene that does without is played in a container, too.
+    from ftgo_local.scenes.control import Control
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -59,7 +62,7 @@ class Stage:
         urls: Urls,
         *,
         kafka: str | None = None,
-        control: Control | None = None,
+        control: "Control | None" = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client

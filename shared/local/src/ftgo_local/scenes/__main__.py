@@ -1,0 +1,41 @@
+"""The tour against services that run anywhere: ``python -m ftgo_local.scenes``. Needs nothing but their addresses:
+
+FTGO_<SERVICE>_URL, and FTGO_KAFKA_BOOTSTRAP for the scene that writes to Kafka. Where the audience reaches a service
+under another address than we do, FTGO_<SERVICE>_SHOWN_URL is what the curl commands show.
+"""
+
+import asyncio
+import os
+import sys
+
+import httpx
+
+from ftgo_local.errors import PlatformError
+from ftgo_local.scenes import SCENES
+from ftgo_local.scenes.stage import Stage
+from ftgo_local.scenes.tour import show
+from ftgo_local.seed import Urls
+
+
+def shown(text: str, urls: Urls) -> str:
+    """The text with the addresses under which the audience reaches the services."""
+    for service, url in vars(urls).items():
+        text = text.replace(url, os.environ.get(f"FTGO_{service.upper()}_SHOWN_URL", url))
+    return text
+
+
+async def main() -> None:
+    urls = Urls.from_environment()
+    async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
+        stage = Stage(client, urls, kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
+        stage.tell = lambda text: print(shown(text, urls), flush=True)
+        await show(SCENES, stage)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except PlatformError as error:
+        sys.exit(f"\n{error}")
+    except httpx.ConnectError as error:
+        sys.exit(f"FTGO is not up: {error}")
