@@ -5,7 +5,8 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench chaos test check docs k8s-check compose-check lock clean
+.PHONY: help up down reset status logs doctor demo bench bench-scaling chaos test check docs k8s-check compose-up \
+	compose-check lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,8 +46,11 @@ bench: .venv/ready ## throughput, latency and cost per order
 chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
 	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
 
-test: .venv/ready ## all tests, on servers of their own
-	@$(BIN)/pytest
+PLATFORM ?= embedded
+TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)
+
+test: .venv/ready ## all tests, on servers of their own; in Docker's: make test PLATFORM=containers [TESTS=services/order]
+	@$(BIN)/pytest --platform=$(PLATFORM) $(TESTS)
 
 check: .venv/ready ## lint, import rules, types
 	$(BIN)/ruff check .
@@ -61,7 +65,10 @@ docs: .venv/ready ## write docs/openapi and docs/asyncapi.json from the code
 k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
 	@k8s/check
 
-compose-check: ## build the containers and go through the journeys (needs Docker)
+compose-up: ## start everything in Docker, and say beforehand what would stand in the way
+	@compose/up
+
+compose-check: .venv/ready ## build the containers and go through the journeys (needs Docker)
 	@e2e-tests/compose/run
 
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header

@@ -24,6 +24,11 @@ def manifests(overlay: str) -> list[Manifest]:
 
 
 @pytest.fixture(scope="session")
+def local() -> list[Manifest]:
+    return build("local")
+
+
+@pytest.fixture(scope="session")
 def production() -> list[Manifest]:
     return build("production")
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from itertools import combinations
@@ -14,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from ftgo_contracts.channels import ALL_CHANNELS
+from ftgo_local.postgres import SETTINGS
 from ftgo_messaging.kafka.topics import PARTITIONS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.settings import ServiceSettings
@@ -52,9 +54,39 @@ def custom(manifest: Manifest) -> bool:
     return "." in manifest["apiVersion"].split("/")[0] and not re.search(r"(^|\.)k8s\.io/", manifest["apiVersion"])
 
 
-def schema(kind: str) -> dict[str, Any]:
-    loaded: dict[str, Any] = json.loads((ROOT / f"k8s/schemas/{kind}.json").read_text())
-    return loaded
+def validate_custom(manifest: Manifest) -> None:
+    """Against KEDA's own schema, or ours of the part that we use of another operator's. Raises ValidationError."""
+    kind = manifest["kind"]
+    if kind == "ScaledObject":
+        crd = yaml.safe_load((keda() / "keda.sh_scaledobjects.yaml").read_text())
+        (version,) = (v for v in crd["spec"]["versions"] if v["name"] == manifest["apiVersion"].split("/")[1])
+        # What the API server reads is OpenAPI 3.0, which counts as draft 4.
+        jsonschema.Draft4Validator(closed(version["schema"]["openAPIV3Schema"])).validate(manifest)
+    else:
+        schema = json.loads((ROOT / f"k8s/schemas/{kind}.json").read_text())
+        jsonschema.Draft202012Validator(schema).validate(manifest)
+
+
+def closed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without room for fields that it does not name: the API server would drop them and say nothing."""
+    schema = dict(schema)
+    if schema.get("x-kubernetes-int-or-string"):
+        return {"type": ["integer", "string"]}
+    if "properties" in schema:
+        schema["properties"] = {name: closed(s) for name, s in schema["properties"].items()}
+        if not schema.get("x-kubernetes-preserve-unknown-fields"):
+            schema.setdefault("additionalProperties", False)
+    for inner in ("items", "additionalProperties"):
+        if isinstance(schema.get(inner), dict):
+            schema[inner] = closed(schema[inner])
+    return schema
+
+
+def keda() -> Path:
+    """The folder with what `k8s/check` takes out of KEDA's Go module."""
+    if folder := os.environ.get("FTGO_KEDA"):
+        return Path(folder)
+    pytest.skip("KEDA's schema is not here: `make k8s-check` gets it")
 
 
 # ---------------------------------------------------------------- valid
@@ -63,7 +95,7 @@ def schema(kind: str) -> dict[str, Any]:
 def test_every_object_fits_its_schema(manifests: list[Manifest]) -> None:
     for manifest in manifests:
         if custom(manifest):
-            jsonschema.Draft202012Validator(schema(manifest["kind"])).validate(manifest)
+            validate_custom(manifest)
         else:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
@@ -72,8 +104,8 @@ def test_every_object_fits_its_schema(manifests: list[Manifest]) -> None:
 def test_a_misspelt_field_of_a_custom_object_is_found(production: list[Manifest], kind: str) -> None:
     manifest = next(of_kind(production, kind))
     spoilt = {**manifest, "spec": {**manifest["spec"], "replicaz": 3}}
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft202012Validator(schema(kind)).validate(spoilt)
+    with pytest.raises(jsonschema.ValidationError, match="replicaz"):
+        validate_custom(spoilt)
 
 
 def test_all_objects_have_a_namespace_and_a_phase_of_the_rollout(manifests: list[Manifest]) -> None:
@@ -171,6 +203,17 @@ def test_workers_are_scaled_by_the_groups_they_belong_to(production: list[Manife
         named(production, "Deployment", scaled["scaleTargetRef"]["name"])
 
 
+def test_keda_knows_what_the_triggers_say(production: list[Manifest]) -> None:
+    source = (keda() / "kafka_scaler.go").read_text()
+    for scaled in of_kind(production, "ScaledObject"):
+        for trigger in scaled["spec"]["triggers"]:
+            assert trigger["type"] == "kafka"
+            for name in trigger["metadata"]:
+                assert f'"{name}"' in source, name
+            # Otherwise more workers than partitions would be started, and idle.
+            assert "allowIdleConsumers" not in trigger["metadata"]
+
+
 def consumer_groups(service: str) -> set[str]:
     """The names that the service's code gives to MessageHandlers and to Orchestrator.handlers."""
     names = set()
@@ -181,6 +224,27 @@ def consumer_groups(service: str) -> set[str]:
             if function in {"MessageHandlers", "handlers"} and isinstance(first, ast.Constant):
                 names.add(str(first.value))
     return names
+
+
+def test_a_node_or_a_zone_takes_one_pod_of_a_deployment_at_most_first(manifests: list[Manifest]) -> None:
+    """Spread over zones and nodes, and drained one by one; each by the labels of its own pods and of no others."""
+    labels = {
+        d["metadata"]["name"]: d["spec"]["template"]["metadata"]["labels"] for d in of_kind(manifests, "Deployment")
+    }
+    budgets = {b["metadata"]["name"]: b["spec"] for b in of_kind(manifests, "PodDisruptionBudget")}
+    assert set(labels) == {f"{s}-{p}" for s in SERVICES for p in PROCESSES}
+
+    def chosen(selector: dict[str, str]) -> list[str]:
+        return [name for name, own in labels.items() if selector.items() <= own.items()]
+
+    for deployment in of_kind(manifests, "Deployment"):
+        name = deployment["metadata"]["name"]
+        spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
+        assert {s["topologyKey"] for s in spread} == {"topology.kubernetes.io/zone", "kubernetes.io/hostname"}
+        assert all(chosen(s["labelSelector"]["matchLabels"]) == [name] for s in spread)
+        assert budgets[name]["maxUnavailable"] == 1
+        assert chosen(budgets[name]["selector"]["matchLabels"]) == [name]
+        assert chosen(deployment["spec"]["selector"]["matchLabels"]) == [name]
 
 
 def test_autoscalers_find_their_deployments(production: list[Manifest]) -> None:
@@ -201,6 +265,24 @@ def test_all_pools_together_fit_into_postgresql(production: list[Manifest]) -> N
         wanted = (api + worker + relay + 3) * pool + 10
         parameters = named(production, "Cluster", f"{service}-db")["spec"]["postgresql"]["parameters"]
         assert wanted <= int(parameters["max_connections"])
+
+
+def test_a_relay_can_tail_the_log_everywhere(local: list[Manifest], production: list[Manifest]) -> None:
+    """wal_level, a limit to what an absent relay keeps, and the right to open a slot; compose and k8s alike."""
+    for service in SERVICES:
+        cluster = named(production, "Cluster", f"{service}-db")["spec"]
+        parameters = cluster["postgresql"]["parameters"]
+        assert parameters["wal_level"] == "logical"
+        assert parameters["max_slot_wal_keep_size"] not in {"", "-1"}
+        owner = cluster["bootstrap"]["initdb"]["owner"]
+        assert cluster["managed"]["roles"] == [{"name": owner, "login": True, "replication": True}]
+    container = named(local, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["postgres"]
+    assert container["args"] == compose["command"][1:]
+    arguments = dict(argument.removeprefix("-c").split("=") for argument in container["args"])
+    for name in ("wal_level", "max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size"):
+        assert arguments[name] == SETTINGS[name]
+    assert "LOGIN REPLICATION" in (ROOT / "compose/databases.sh").read_text()
 
 
 # ---------------------------------------------------------------- safe
