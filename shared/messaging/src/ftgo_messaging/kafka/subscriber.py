@@ -1,4 +1,4 @@
-"""Reads channels from Kafka in batches and commits offsets only after the database has committed.
+"""Reads channels from Kafka in batches and commits offsets some time after the database has committed.
 
 FastStream's own batch subscriber sleeps after every empty poll, which costs latency at low load. Ours is the plain
 subscriber: it waits for one record without polling, and takes along whatever else has been fetched by then.
@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
@@ -23,8 +23,8 @@ from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import is_transient
-from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox.dead_letters import Poison
+from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.progress import Progress
 from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Transactions
@@ -80,8 +80,8 @@ class ChannelConsumer:
         self._next: dict[TopicPartition, int] = {}
         self._members: deque[tuple[float, str]] = deque(maxlen=4)
         self._progress = Progress(name, patience)
+        self._offsets = Offsets(name)
         self.running = False
-        self.commits = 0
         self._broker = KafkaBroker(
             bootstrap, apply_types=False, logger=None, allow_auto_create_topics=False, graceful_timeout=_STOP_SECONDS
         )
@@ -131,6 +131,8 @@ class ChannelConsumer:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._subscriber.consumer is not None:
+            await self._offsets.commit(self._subscriber.consumer)
         await self._broker.stop()
         self.running = False
 
@@ -237,15 +239,10 @@ class ChannelConsumer:
         for r in records:
             partition = TopicPartition(r.topic, r.partition)
             offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
-        failpoint("subscriber.before_offset_commit")
         self._next.update(offsets)
-        try:
-            await consumer.commit(offsets)
-            failpoint("subscriber.after_offset_commit")
-            self.commits += 1
-        except (CommitFailedError, IllegalStateError, KafkaError) as error:
-            # The partition went to another member, or the broker is away: the batch comes again and is absorbed.
-            log.info("consumer.offsets_not_committed", consumer=self.name, error=str(error))
+        self._offsets.handled(offsets, consumer)
+        if self._stopping.is_set():
+            await self._offsets.commit(consumer)
 
     # -- rebalances ------------------------------------------------------------------------------------------------
 
@@ -257,9 +254,11 @@ class ChannelConsumer:
             await asyncio.wait_for(self._idle.wait(), _REVOKE_SECONDS)
         except TimeoutError:
             log.warning("consumer.revoked_in_flight", consumer=self.name)
+        await self._offsets.commit(self._subscriber.consumer)
 
     def assigned(self) -> None:
         self._next.clear()
+        self._offsets.forget()
         coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
         member = getattr(coordinator, "member_id", "")
         if member and (not self._members or self._members[-1][1] != member):
