@@ -43,6 +43,9 @@ demo: .venv/ready ## a tour: orders, refusals, outages, duplicates
 bench: .venv/ready ## throughput, latency and cost per order
 	@$(BIN)/python e2e-tests/benchmarks/bench.py
 
+bench-scaling: .venv/ready ## throughput of a service with 1, 2 and 4 workers
+	@$(BIN)/python e2e-tests/benchmarks/scaling.py
+
 chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
 	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
 

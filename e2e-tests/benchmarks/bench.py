@@ -92,7 +92,7 @@ async def _one_by_one(system: Deployment, seconds: float) -> dict[str, Any]:
         return {"phases": phases, "counts": await _counts(system, load, COUNTED_ORDERS // 10)}
 
 
-def _machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     model = next((x.split(": ")[1] for x in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in x), "?")
     return {
         "cores": len(os.sched_getaffinity(0)),
@@ -142,7 +142,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not 1 <= chosen.seconds <= 300 or not 1 <= chosen.rate <= 2000:
         parser.error("--seconds is 1 to 300, --rate 1 to 2000")
-    report: dict[str, Any] = {"machine": _machine()}
+    report: dict[str, Any] = {"machine": describe_machine()}
     _print_head(report["machine"])
     with Deployment(PORT_OFFSET) as system:
         report["batched"] = batched = uvloop.run(_batched(system, chosen.seconds, chosen.rate))
