@@ -5,7 +5,7 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling chaos test check docs k8s-check compose-up \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling chaos chaos-selftest test check docs k8s-check compose-up \
 	compose-check lock clean
 
 help: ## list the verbs
@@ -48,6 +48,9 @@ bench-scaling: .venv/ready ## throughput of a service with 1, 2 and 4 workers
 
 chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
 	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
+
+chaos-selftest: .venv/ready ## is the checker any good? fifteen planted bugs, each to be found
+	@$(BIN)/python e2e-tests/chaos/selftest.py $(ARGS)
 
 PLATFORM ?= embedded
 TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)

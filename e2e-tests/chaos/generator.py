@@ -128,22 +128,28 @@ class Generator:
             await self._furnish(http)
             end = time.monotonic() + seconds
             owner = asyncio.create_task(self._own(http, end))
-            due = time.monotonic()
-            while due < end:
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-                if len(self._inside) < _IN_FLIGHT:
-                    task = asyncio.create_task(self._customer(self._client(http, "customer")))
-                    self._inside.add(task)
-                    task.add_done_callback(self._inside.discard)
-                else:
-                    self.workload.tally.turned_away += 1
-                due += self._random.expovariate(self.workload.rate)
-            await owner
-            if self._inside:
-                await asyncio.wait(self._inside, timeout=60)
-            for task in list(self._inside):
-                task.cancel()
-            await asyncio.gather(*self._inside, return_exceptions=True)
+            try:
+                await self._let_in(http, end)
+                await owner
+                if self._inside:
+                    await asyncio.wait(self._inside, timeout=60)
+            finally:
+                tasks = [owner, *self._inside]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _let_in(self, http: httpx.AsyncClient, end: float) -> None:
+        due = time.monotonic()
+        while due < end:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            if len(self._inside) < _IN_FLIGHT:
+                task = asyncio.create_task(self._customer(self._client(http, "customer")))
+                self._inside.add(task)
+                task.add_done_callback(self._inside.discard)
+            else:
+                self.workload.tally.turned_away += 1
+            due += self._random.expovariate(self.workload.rate)
 
     def _client(self, http: httpx.AsyncClient, role: str) -> Client:
         self._number += 1

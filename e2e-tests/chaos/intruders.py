@@ -75,7 +75,7 @@ class Duplicates(_Intruder):
                 now = time.monotonic()
                 for _, record in [w for w in waiting if w[0] <= now]:
                     await producer.send_and_wait(
-                        record.topic, record.value, record.key, partition=record.partition, headers=record.headers
+                        record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
                     )
                     self.tell("duplicates", topic=record.topic, id=_header(record, "ce_id"))
                 waiting = [w for w in waiting if w[0] > now]

@@ -63,7 +63,7 @@ def handled(evidence: Evidence) -> Iterator[Violation]:
             here = (service, consumer, name)
             if poisoned or subscription["deduplicates"]:
                 where = f"{first.headers.get('ce_type')} {name} at {consumer}"
-                if not claims[here] and not dead[here]:
+                if not dead[here] and (poisoned or not claims[here]):
                     yield Violation("I5", f"{where}: neither handled nor a dead letter", [first.brief()])
                 elif claims[here] > 1 or (dead[here] > 1 and len(records) == 1):
                     shown = {"consumer": consumer, "records of handling": claims[here], "dead letters": dead[here]}

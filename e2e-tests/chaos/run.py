@@ -8,6 +8,7 @@ Exit code 0: all invariants hold. 1: a violation, and the run directory stays. 2
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
@@ -51,7 +52,8 @@ class Options:
 async def chaos(options: Options, directory: Path, say: Any = print) -> None:
     """One run. Leaves its evidence in ``directory``; judges nothing."""
     began = time.monotonic()
-    environment = {"FTGO_RELAY": options.relay, **options.environment}
+    # A name that a restarted process has again: Kafka gives its partitions back at once.
+    environment = {"FTGO_RELAY": options.relay, "FTGO_INSTANCE": "chaos", **options.environment}
     _write(directory / "run.json", **_described(options))
     async with AsyncExitStack() as stack:
         small_disk = "disk" in options.faults
@@ -77,6 +79,7 @@ async def chaos(options: Options, directory: Path, say: Any = print) -> None:
         finally:
             progress.cancel()
             load.cancel()
+            await asyncio.gather(progress, load, return_exceptions=True)
         say("the faults are over: waiting for rest")
         rest, left = await _rest(stand, dsns, max(healed, time.monotonic() - _TAIL_SECONDS), options.quiet_seconds)
         say(f"at rest after {rest:.0f} s" if not left else f"not at rest after {rest:.0f} s: {'; '.join(left)}")
@@ -149,8 +152,15 @@ def _options(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
     return Options(given.seed, given.minutes, faults, given.relay, given.port_offset, workload), given.keep
 
 
+def quieten() -> None:
+    """Kafka's client complains about every connection that this very program has cut."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+
+
 def main() -> int:
     options, keep = _options()
+    quieten()
     directory = keep or Path(tempfile.mkdtemp(prefix="ftgo-chaos-run-"))
     directory.mkdir(parents=True, exist_ok=True)
     again = f"--seed {options.seed} --minutes {options.minutes:g} --faults {','.join(options.faults) or 'none'}"

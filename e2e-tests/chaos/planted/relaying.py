@@ -1,0 +1,101 @@
+"""Bugs of the relay."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from ftgo_messaging.connection import Connection, connect
+from ftgo_messaging.kafka.publisher import KafkaPublisher
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox.delivery import Delivery, Row
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.stopped import Stopped
+from sqlalchemy import text
+
+
+def cursor_by_id() -> None:
+    """Remember the last position seen, and look only behind it: whoever took a lower one and commits later is lost."""
+    find = PollingPublisher._find
+
+    async def behind_the_cursor(self: Any, connection: Connection) -> list[Row]:
+        last = getattr(self, "_last_seen", 0)
+        rows = [row for row in await find(self, connection) if row.position > last]
+        self._last_seen = max([last, *(row.position for row in rows)])
+        return rows
+
+    PollingPublisher._find = behind_the_cursor  # type: ignore[method-assign]
+
+
+def delete_before_publish() -> None:
+    """Mark as published, then publish: what dies in between is lost."""
+
+    async def deliver(self: Any, connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        await self._delete(connection, rows)
+        await self._publish(connection, [row.message for row in rows])
+        return list(rows)
+
+    Delivery.deliver = deliver  # type: ignore[method-assign]
+
+
+def skip_locked() -> None:
+    """No lease; two relays share the outbox by SKIP LOCKED: each takes what the other has left, whatever its key."""
+    select = text(
+        "SELECT position, CAST(message_id AS text), channel, key, CAST(headers AS text), body FROM outbox "
+        "ORDER BY position LIMIT 2 FOR UPDATE SKIP LOCKED"
+    )
+    delete = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
+    run = PollingPublisher.run
+
+    async def publish_batch(self: Any) -> list[Row]:
+        from ftgo_messaging.outbox.polling import _headers_of
+
+        async with connect(self._engine) as connection, connection.driver.transaction():
+            found = await connection.execute(select)
+            rows = [Row(r[0], 0, Message(r[1], r[2], r[3], _headers_of.decode(r[4]), r[5])) for r in found]
+            self.status.found = self._batch if len(rows) == 2 else len(rows)
+            if rows:
+                await asyncio.sleep(random.uniform(0, 0.05))
+                await self.delivery._publisher.publish([row.message for row in rows])
+                await connection.execute(delete, {"positions": [row.position for row in rows]})
+            return rows
+
+    async def two_of_them(self: Any) -> None:
+        await asyncio.gather(run(self), run(self))
+
+    PollingPublisher.publish_batch = publish_batch  # type: ignore[method-assign]
+    PollingPublisher.run = two_of_them  # type: ignore[method-assign]
+
+
+def skip_failed_row() -> None:
+    """A row that failed is tried again after a second, and the next of its key goes out meanwhile. The broker refuses
+    one message in twenty, once."""
+    publish, deliver, find = KafkaPublisher.publish, Delivery.deliver, PollingPublisher._find
+    postponed: dict[int, float] = {}
+
+    async def refusing(self: Any, messages: Sequence[Message]) -> list[bool]:
+        taken = [random.random() > 0.05 for _ in messages]
+        sent = await publish(self, [m for m, ok in zip(messages, taken, strict=True) if ok])
+        results = iter(sent)
+        return [ok and next(results) for ok in taken]
+
+    async def remembering(self: Any, connection: Connection, rows: Sequence[Row]) -> list[Row]:
+        done = await deliver(self, connection, rows)
+        for position in {row.position for row in rows} - {row.position for row in done}:
+            postponed[position] = time.monotonic() + 1.0
+        return done
+
+    async def without_postponed(self: Any, connection: Connection) -> list[Row]:
+        return [row for row in await find(self, connection) if postponed.get(row.position, 0) < time.monotonic()]
+
+    KafkaPublisher.publish = refusing  # type: ignore[method-assign]
+    Delivery.deliver = remembering  # type: ignore[method-assign]
+    PollingPublisher._find = without_postponed  # type: ignore[method-assign]
+    Stopped.note = lambda self, failed, passed: None  # type: ignore[method-assign]
+
+
+def flush_last_received() -> None:
+    """Confirm what was received instead of what was published, and trust the stream alone: what was received and not
+    published when the process died is never seen again."""
+    raise NotImplementedError("needs the relay that tails the log")
