@@ -74,14 +74,13 @@ async def chaos(options: Options, directory: Path, say: Any = print) -> None:
         try:
             await nemesis.run(seconds)
             await nemesis.heal()
-            healed = time.monotonic()
             await load
         finally:
             progress.cancel()
             load.cancel()
             await asyncio.gather(progress, load, return_exceptions=True)
         say("the faults are over: waiting for rest")
-        rest, left = await _rest(stand, dsns, max(healed, time.monotonic() - _TAIL_SECONDS), options.quiet_seconds)
+        rest, left = await _rest(stand, dsns, time.monotonic(), options.quiet_seconds)
         say(f"at rest after {rest:.0f} s" if not left else f"not at rest after {rest:.0f} s: {'; '.join(left)}")
         for witness in witnesses:
             await witness.finish()
