@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
-from topology import SUBSCRIPTIONS, TOPICS
+from topology import PARTITIONS, SUBSCRIPTIONS, TOPICS
 
 Tell = Callable[..., None]
 
@@ -25,6 +25,7 @@ class _Intruder:
         self.bootstrap = bootstrap
         self.dice = dice
         self.tell = tell
+        self.positions: dict[TopicPartition, int] = {}
 
     async def run(self) -> None:
         while True:
@@ -47,13 +48,24 @@ class _Intruder:
 
     @asynccontextmanager
     async def reader(self, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
-        """Reads in no group, from now on."""
-        consumer = AIOKafkaConsumer(*topics, bootstrap_servers=self.bootstrap, auto_offset_reset="latest")
+        """Reads in no group, from the first record on, and after a trouble from where it was."""
+        partitions = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
         await consumer.start()
         try:
+            consumer.assign(partitions)
+            for partition in partitions:
+                consumer.seek(partition, self.positions.get(partition, 0))
             yield consumer
         finally:
             await consumer.stop()
+
+    async def read(self, reader: AIOKafkaConsumer, milliseconds: int) -> list[Any]:
+        found = []
+        for partition, records in (await reader.getmany(timeout_ms=milliseconds)).items():
+            found += records
+            self.positions[partition] = records[-1].offset + 1
+        return found
 
 
 class Duplicates(_Intruder):
@@ -63,22 +75,22 @@ class Duplicates(_Intruder):
     def __init__(self, bootstrap: str, dice: random.Random, tell: Tell, share: float) -> None:
         super().__init__(bootstrap, dice, tell)
         self._share = share
+        self._waiting: list[tuple[float, Any]] = []
 
     async def act(self) -> None:
-        waiting: list[tuple[float, Any]] = []
         async with self.producer() as producer, self.reader(TOPICS) as reader:
             while True:
-                for records in (await reader.getmany(timeout_ms=200)).values():
-                    for record in records:
-                        if self.dice.random() < self._share:
-                            waiting.append((time.monotonic() + self.dice.uniform(0, 10), record))
+                for record in await self.read(reader, 200):
+                    if self.dice.random() < self._share:
+                        self._waiting.append((time.monotonic() + self.dice.uniform(0, 10), record))
                 now = time.monotonic()
-                for _, record in [w for w in waiting if w[0] <= now]:
+                for entry in [w for w in self._waiting if w[0] <= now]:
+                    record = entry[1]
                     await producer.send_and_wait(
                         record.topic, record.value, record.key, partition=record.partition, headers=list(record.headers)
                     )
+                    self._waiting.remove(entry)
                     self.tell("duplicates", topic=record.topic, id=_header(record, "ce_id"))
-                waiting = [w for w in waiting if w[0] > now]
 
 
 class LateReplies(_Intruder):
@@ -88,18 +100,17 @@ class LateReplies(_Intruder):
         topics = [topic for topic in TOPICS if topic.endswith(".replies")]
         async with self.producer() as producer, self.reader(topics) as reader:
             while True:
-                for records in (await reader.getmany(timeout_ms=100)).values():
-                    for record in records:
-                        # Its own inventions are not repeated: each would bring the next one.
-                        if _header(record, "ce_forged") or self.dice.random() > 0.3:
-                            continue
-                        forged = str(uuid.uuid4())
-                        headers = [(n, v) for n, v in record.headers if n != "ce_id"]
-                        headers += [("ce_id", forged.encode()), ("ce_forged", b"1")]
-                        self.tell("late-replies", id=forged, topic=record.topic)
-                        await producer.send_and_wait(
-                            record.topic, record.value, record.key, partition=record.partition, headers=headers
-                        )
+                for record in await self.read(reader, 100):
+                    # Its own inventions are not repeated: each would bring the next one.
+                    if _header(record, "ce_forged") or self.dice.random() > 0.3:
+                        continue
+                    forged = str(uuid.uuid4())
+                    headers = [(n, v) for n, v in record.headers if n != "ce_id"]
+                    headers += [("ce_id", forged.encode()), ("ce_forged", b"1")]
+                    self.tell("late-replies", id=forged, topic=record.topic)
+                    await producer.send_and_wait(
+                        record.topic, record.value, record.key, partition=record.partition, headers=headers
+                    )
 
 
 class Poison(_Intruder):

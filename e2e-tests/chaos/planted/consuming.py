@@ -101,6 +101,7 @@ def rewind_first_partition() -> None:
 
 def forgotten_dead_letter() -> None:
     """What cannot be handled is logged, and thrown away."""
+
     async def forget(*_: Any, **__: Any) -> None:
         return None
 
