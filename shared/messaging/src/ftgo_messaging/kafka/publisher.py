@@ -142,7 +142,7 @@ class KafkaPublisher:
         a missing topic must not hold up the others."""
         known = producer.client.cluster.partitions_for_topic(channel)
         if not known:
-            await producer.client.add_topic(channel)
+            producer.client.add_topic(channel)
             await producer.client.force_metadata_update()
             known = producer.client.cluster.partitions_for_topic(channel)
         return len(known or ())

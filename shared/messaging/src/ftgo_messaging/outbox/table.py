@@ -64,3 +64,22 @@ def relay_lease_table(metadata: MetaData) -> Table:
         Column("epoch", BigInteger, nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
     )
+
+
+PUBLICATION = "outbox_inserts"
+"""What log tailing subscribes to: inserts into the outbox and nothing else, so no table needs a replica identity."""
+
+OUTBOX_PUBLICATION = f"CREATE PUBLICATION {PUBLICATION} FOR TABLE outbox WITH (publish = 'insert')"
+"""For a migration, after the table: a slot must not be older than its publication."""
+
+
+def relay_position_table(metadata: MetaData) -> Table:
+    """How far a tailing relay has published the log, kept outside of its slot, and of which server (its system
+    identifier): a slot that was lost or made again does not tell."""
+    return Table(
+        "relay_position",
+        metadata,
+        Column("slot", Text, primary_key=True),
+        Column("server", Text, nullable=False),
+        Column("lsn", BigInteger, nullable=False),
+    )

@@ -1,0 +1,358 @@
+"""Transaction log tailing: rows come from PostgreSQL's log as they commit, without asking; the table stays the truth.
+
+The log is the fast way to find rows, in commit order. Whenever the two may differ (at a start, after a lost slot, after
+new shards, after a message that could not be published) the relay *sweeps*: the polling publisher works through the
+table, while the stream is read only to know what it would have brought. It tails again when both agree.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Sequence
+
+import msgspec
+import structlog
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from ftgo_messaging.connection import Connection, connect
+from ftgo_messaging.errors import is_transient
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox.delivery import LeaseLost, Row
+from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
+from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, Relation, lsn_of
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
+from ftgo_messaging.outbox.slot import Slot
+from ftgo_messaging.outbox.table import PUBLICATION
+
+log = structlog.get_logger("ftgo.relay")
+
+CONFIRM_SECONDS = 1.0
+"""How often the position is kept and the server told. After a crash so much of the log is published again."""
+
+LOOK_SECONDS = 10.0
+"""How often the slot is measured, and the table looked at for rows that the stream has missed."""
+
+OWED_SECONDS = 5.0
+"""How long a sweep waits for a row that the stream has shown and no SELECT finds."""
+
+_headers_of = msgspec.json.Decoder(dict[str, str])
+_END_OF_LOG = text("SELECT CAST(pg_current_wal_flush_lsn() AS text)")
+_WRITTEN_LOG = text("SELECT CAST(pg_current_wal_insert_lsn() AS text)")
+_OLDEST = text("SELECT min(position) FROM outbox WHERE shard = ANY(CAST(:shards AS smallint[]))")
+
+
+class LogTailing:
+    """One tailing relay for the shards ``index, index + of, ...``, with a slot of its own.
+
+    Order per key: that of the commits. At least once: after a crash the last second of the log is published again."""
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        wake_up: WakeUp,
+        *,
+        service: str,
+        batch: int = 500,
+        interval: float = 1.0,
+        lease_seconds: float = 10.0,
+        index: int = 0,
+        of: int = 1,
+    ) -> None:
+        self._sweeper = PollingPublisher(
+            engine, publisher, wake_up, batch=batch, lease_seconds=lease_seconds, index=index, of=of
+        )
+        self.lease = self._sweeper.lease
+        self.delivery = self._sweeper.delivery
+        self.slot = Slot(service, index, of)
+        self._engine = engine
+        self._batch = batch
+        self._interval = interval
+        self._wake_up = wake_up
+        self._stream: LogStream | None = None
+        self._opening: asyncio.Task[LogStream] | None = None
+        self._open_after = 0.0
+        self._failed_to_open = 0
+        self._stopping = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """What is true before the stream is open."""
+        self.sweeping = True
+        self._shards: set[int] = set()
+        self._columns: dict[int, dict[str, int]] = {}
+        self._in_transaction = False
+        self._done = 0  # end of the last transaction that is published, or left to the sweep
+        self._kept = 0
+        self._kept_at = self._looked_at = time.monotonic()
+        self._oldest: int | None = None
+        # Positions that the sweep has published and the stream has not shown yet; those that the stream has shown and
+        # the sweep has yet to publish: a row can be in the log a moment before a SELECT sees it.
+        self._swept: set[int] = set()
+        self._swept_until = 0
+        self._owed: set[int] = set()
+        self._owed_since = 0.0
+
+    @property
+    def status(self) -> RelayStatus:
+        return self.delivery.status
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish until stopped or cancelled; then keep the position and give the lease back."""
+        failures = 0
+        try:
+            while not self._stopping:
+                try:
+                    await self._round(self._interval)
+                    failures = 0
+                except Exception as error:
+                    failures += 1
+                    level = log.warning if is_transient(error) else log.error
+                    level("relay.failed", error=f"{type(error).__name__}: {error}", attempt=failures)
+                    await asyncio.sleep(min(0.1 * 2 ** min(failures, 6), 5.0) * random.uniform(0.5, 1.0))
+        finally:
+            await asyncio.shield(self.release())
+
+    def stop(self) -> None:
+        """End ``run`` after the round that is under way."""
+        self._stopping = True
+        self._wake_up.ring()
+        if self._stream is not None:
+            self._stream.interrupt()
+
+    async def run_once(self) -> int:
+        """Publish what is committed now, or a first part of it; returns how many messages were acknowledged and
+        removed. 0 when nothing is left, when it waits for its next attempt, or when other relays hold all leases."""
+        async with connect(self._engine) as connection:
+            end = lsn_of((await connection.execute(_END_OF_LOG))[0][0])
+        async with asyncio.timeout(30):
+            while True:
+                if published := await self._round(0.0):
+                    return published
+                if self._stream is None or (self.sweeping and self.delivery.stopped):
+                    return 0  # a standby; or the table has been asked
+                if not self.sweeping and not self._in_transaction and self._stream.position >= end:
+                    return 0
+                self._stream.ask()
+                await asyncio.sleep(0.002)
+
+    async def release(self) -> None:
+        """Keep the position and give the lease back, if the database answers. Otherwise the lease ends by itself."""
+        try:
+            async with connect(self._engine) as connection:
+                if self._stream is not None and self.lease.sure:
+                    await self._confirm(connection)
+                await self.lease.release(connection)
+        except Exception as error:
+            log.info("relay.lease_not_released", error=str(error))
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._stream is not None:
+            self._stream.close()
+        self._opening = self._stream = None
+        self._forget()
+
+    async def _round(self, patience: float) -> int:
+        """Find some rows, publish and delete them; wait up to ``patience`` seconds for the first. Whatever goes wrong,
+        the next round begins with a sweep, and with a new stream unless that is sound."""
+        try:
+            async with connect(self._engine) as connection:
+                owner = await self.lease.hold(connection)
+                self.status.role = "owner" if owner else "standby"
+                if owner:
+                    self._take_shards()
+                    await self._look(connection)
+            if not owner:
+                await self._close()
+                await asyncio.sleep(min(patience, self.lease.renew_in))
+                return 0
+            stream = self._stream or await self._try_to_open()
+            if stream is None or self.sweeping:
+                return await self._sweep(stream, patience)
+            events = await stream.read(self._batch, min(patience, self.lease.renew_in))
+            return await self._publish(stream, events)
+        except LeaseLost as error:
+            log.warning("relay.lease_lost", error=str(error))
+            await self._close()
+            return 0
+        except (StreamBroken, asyncio.CancelledError):
+            await self._close()
+            raise
+        except Exception:
+            self.sweeping = True
+            raise
+
+    def _take_shards(self) -> None:
+        """Rows of a new shard may be behind us in the log: only the table has them all."""
+        held = set(self.lease.held)
+        if held - self._shards:
+            self.sweeping = True
+        self._shards = held
+
+    async def _try_to_open(self) -> LogStream | None:
+        """The stream, or None while it is being opened: making a slot waits for every transaction that is running,
+        and without REPLICATION there never will be one. The sweep publishes all the same."""
+        if self._opening is None:
+            if time.monotonic() < self._open_after:
+                return None
+            self._opening = asyncio.create_task(self._open(), name="open-stream")
+        await asyncio.wait({self._opening}, timeout=0.1)
+        if not self._opening.done():
+            return None
+        opening, self._opening = self._opening, None
+        try:
+            self._stream = opening.result()
+            self._failed_to_open = 0
+        except Exception as error:
+            self._failed_to_open += 1
+            level = log.warning if is_transient(error) else log.error
+            level("relay.no_stream", error=f"{type(error).__name__}: {error}", instead="polling")
+            self._open_after = time.monotonic() + min(0.1 * 2**self._failed_to_open, 30.0) * random.uniform(0.5, 1.0)
+        return self._stream
+
+    async def _open(self) -> LogStream:
+        async with connect(self._engine) as connection:
+            await self.slot.prepare(connection)
+        stream = LogStream(self._engine, self.slot.name, PUBLICATION, self.slot.status_seconds)
+        await stream.open(self.slot.start)
+        self._done = self._kept = self.slot.start
+        return stream
+
+    # -- tailing ---------------------------------------------------------------------------------------------------
+
+    async def _publish(self, stream: LogStream, events: Iterable[Event]) -> int:
+        rows, end = self._take_in(events)
+        fresh = [row for row in rows if row.position not in self._swept]
+        if len(fresh) < len(rows):
+            self._swept.difference_update([row.position for row in rows])
+        done: list[Row] = []
+        if fresh:
+            try:
+                async with connect(self._engine) as connection:
+                    done = await self.delivery.deliver(connection, fresh)
+            finally:
+                if len(done) < len(fresh):
+                    self._owe({row.position for row in fresh} - {row.position for row in done})
+        self.status.found = len(fresh)
+        self._advance(stream, rows, end)
+        if self._swept and self._done >= self._swept_until:
+            self._swept.clear()
+        return len(done)
+
+    def _advance(self, stream: LogStream, rows: Sequence[Row], end: int | None) -> None:
+        """Only whole transactions count: the rows of one share their place in the log."""
+        if end is not None:
+            self._done = end
+        elif not rows and not self._in_transaction:
+            # Nothing is under way: what other databases write moves the position too, or their log would be kept.
+            self._done = max(self._done, stream.position)
+
+    def _take_in(self, events: Iterable[Event]) -> tuple[list[Row], int | None]:
+        """The rows of our shards, and the end of the last transaction that is complete."""
+        rows: list[Row] = []
+        end = None
+        for event in events:
+            match event:
+                case Insert():
+                    row = self._row(event)
+                    if row.shard in self._shards:
+                        rows.append(row)
+                case Commit():
+                    end, self._in_transaction = event.end_lsn, False
+                case Begin():
+                    self._in_transaction = True
+                case Relation():
+                    self._columns[event.id] = {name: i for i, name in enumerate(event.columns)}
+        return rows, end
+
+    def _row(self, insert: Insert) -> Row:
+        at, values = self._columns[insert.relation], insert.values
+
+        def value(column: str) -> bytes:
+            return values[at[column]] or b""
+
+        message_id = value("message_id").hex()
+        dashed = "-".join((message_id[:8], message_id[8:12], message_id[12:16], message_id[16:20], message_id[20:]))
+        headers = _headers_of.decode(value("headers"))
+        message = Message(dashed, value("channel").decode(), value("key").decode(), headers, value("body"))
+        return Row(int.from_bytes(value("position")), int.from_bytes(value("shard")), message)
+
+    # -- sweeping --------------------------------------------------------------------------------------------------
+
+    def _owe(self, positions: set[int]) -> None:
+        """The stream is past these rows, the sweep publishes them."""
+        self.sweeping = True
+        self._owed |= positions
+        self._owed_since = time.monotonic()
+
+    async def _sweep(self, stream: LogStream | None, patience: float) -> int:
+        """A batch from the table; meanwhile the stream is only compared."""
+        done = {row.position for row in await self._sweeper.publish_batch()}
+        if not self.lease.held:
+            raise LeaseLost("during a sweep")
+        self._pair(done, self._owed, self._swept)
+        clean = self.status.found == 0 and not self.delivery.stopped
+        retry = self.delivery.stopped.next_attempt()
+        wait = 0.0 if done else min(patience, self._interval if retry is None else max(retry, 0.01))
+        if stream is None:
+            await self._wake_up.wait(wait)
+            return len(done)
+        rows, end = self._take_in(await stream.read(self._batch, 0.0 if clean else wait))
+        shown = {row.position for row in rows}
+        if shown - self._swept:
+            self._owed_since = time.monotonic()
+        self._pair(shown, self._swept, self._owed)
+        self._advance(stream, rows, end)
+        if clean and not shown:
+            await self._finish_sweep()
+        return len(done)
+
+    @staticmethod
+    def _pair(positions: set[int], waiting: set[int], other: set[int]) -> None:
+        """Cross off what the other side has had already; remember the rest until it has."""
+        other |= positions - waiting
+        waiting -= positions
+
+    async def _finish_sweep(self) -> None:
+        """The table is empty for us. Tail again, unless rows are owed that no SELECT has seen yet."""
+        if self._owed and time.monotonic() - self._owed_since > OWED_SECONDS:
+            # Deleted by another hand: an operator, or a relay that owned the shard before.
+            log.warning("relay.rows_gone", count=len(self._owed))
+            self._owed.clear()
+        if self._owed:
+            await asyncio.sleep(0.005)
+            return
+        async with connect(self._engine) as connection:
+            # Everything that the sweep has seen was committed before this point of the log.
+            self._swept_until = lsn_of((await connection.execute(_WRITTEN_LOG))[0][0])
+        self.sweeping = False
+
+    # -- position and health ---------------------------------------------------------------------------------------
+
+    async def _look(self, connection: Connection) -> None:
+        now = time.monotonic()
+        if self._done > self._kept and now - self._kept_at > CONFIRM_SECONDS:
+            await self._confirm(connection)
+        if now - self._looked_at > LOOK_SECONDS:
+            self._looked_at = now
+            await self.slot.look_after(connection)
+            oldest = (await connection.execute(_OLDEST, {"shards": list(self._shards)}))[0][0]
+            if oldest is not None and oldest == self._oldest and not self.sweeping:
+                log.warning("relay.row_missed", position=oldest, repair="sweep of the outbox")
+                self.sweeping = True
+            self._oldest = oldest
+
+    async def _confirm(self, connection: Connection) -> None:
+        await self.slot.keep(connection, self._done)
+        if self._stream is not None:
+            self._stream.confirm(self._done)
+        self._kept, self._kept_at = self._done, time.monotonic()
