@@ -9,6 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, gene
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_service_kit.relays import describe
+
 router = APIRouter(tags=["operation"])
 
 _PATIENCE_SECONDS = 3
@@ -29,6 +31,8 @@ async def readyz(request: Request) -> JSONResponse:
     consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}
     ready = not service.stopping and database == "ok" and set(consumers.values()) <= {"ok"}
     parts: dict[str, Any] = {"database": database, "consumers": consumers, "relay": service.relay_state}
+    if "relay" in service.parts:
+        parts["relayStatus"] = describe(service.relay.status)
     return JSONResponse({"ready": ready, "stopping": service.stopping, **parts}, 200 if ready else 503)
 
 

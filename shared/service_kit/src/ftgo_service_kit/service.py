@@ -15,8 +15,9 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import SHARDS
+from ftgo_messaging.outbox.wake_up import Listener, Notifier
 from ftgo_messaging.transactions import GroupCommit, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,6 +26,7 @@ from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.database import make_engine
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
+from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
 
 log = structlog.get_logger("ftgo.service")
@@ -81,7 +83,8 @@ class Service:
         self.wake_up = WakeUp()
         self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
         self._observed = ObservedPublisher(self.publisher)
-        self.relay = PollingPublisher(self.engine, self._observed, self.wake_up, batch=settings.batch)
+        self.relay = make_relay(name, settings, self.engine, self._observed, self.wake_up)
+        self.notifier = Notifier(self.engine)
         self.consumers: Sequence[Consumer] = ()
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -146,7 +149,7 @@ class Service:
         relay = [asyncio.create_task(self.relay.run(), name="relay")] if Part.RELAY in self.parts else []
         for consumer in self.consumers:
             await consumer.start()
-        background = [asyncio.create_task(run(), name="background") for run in self.background]
+        background = [asyncio.create_task(run(), name="background") for run in (*self.background, *self._hints())]
         background += [asyncio.create_task(c.watch(), name=f"consumer {c.name}") for c in self.consumers]
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
@@ -223,6 +226,17 @@ class Service:
             # Uvicorn's way to say that the port is taken. Let through, it would end the loop before the other parts.
             raise OSError(f"cannot listen on {self.settings.host}:{self.settings.port}") from end
 
+    def _hints(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        """The wake-up across processes. Log tailing needs none: the log comes by itself."""
+        if self.settings.relay != "polling":
+            return []
+        listener = Listener(self.engine, self.wake_up)
+        return [self.notifier.run, listener.run] if Part.RELAY in self.parts else [self.notifier.run]
+
     def _ring(self, uow: UnitOfWork) -> None:
-        if uow.messages:
-            self.wake_up.ring()
+        if not uow.messages:
+            return
+        self.wake_up.ring()
+        # One process that does everything sends no NOTIFY. One that stands by, or shares the outbox, does.
+        if Part.RELAY not in self.parts or self.relay.status.shards != SHARDS:
+            self.notifier.ring()

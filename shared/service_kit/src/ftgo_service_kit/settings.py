@@ -4,7 +4,7 @@ import os
 import sys
 from typing import Any, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,6 +20,9 @@ class ServiceSettings(BaseSettings):
     kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
+    relay: str = Field(default="polling", pattern="^(polling|log-tailing)$", validation_alias="FTGO_RELAY")
+    relay_shard: int = Field(default=0, ge=0, validation_alias="FTGO_RELAY_SHARD")
+    relay_shards: int = Field(default=1, ge=1, le=64, validation_alias="FTGO_RELAY_SHARDS")
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
     # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
     # restart moves no partitions. FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
@@ -32,6 +35,14 @@ class ServiceSettings(BaseSettings):
     def _instance_of_the_host(cls, values: dict[str, Any]) -> dict[str, Any]:
         common = os.environ.get("FTGO_INSTANCE")
         return {"instance": common, **values} if common else values
+
+    @field_validator("relay_shards")
+    @classmethod
+    def _shard_exists(cls, shards: int, info: ValidationInfo) -> int:
+        shard = info.data.get("relay_shard", 0)
+        if shard >= shards:
+            raise ValueError(f"relay {shard} of {shards}: FTGO_RELAY_SHARD counts from 0 and stays below it")
+        return shards
 
 
 S = TypeVar("S", bound=ServiceSettings)

@@ -9,7 +9,7 @@ from ftgo_contracts.money import Money
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
+from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_position_table
 from ftgo_messaging.sagas.instance import saga_instances_table
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
@@ -19,6 +19,7 @@ from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, Ord
 METADATA = MetaData()
 outbox_table(METADATA)
 relay_lease_table(METADATA)
+relay_position_table(METADATA)
 processed_messages_table(METADATA)
 dead_letters_table(METADATA)
 SAGA_INSTANCES = saga_instances_table(METADATA)

@@ -130,7 +130,6 @@ class Delivery:
         failpoint("relay.deleted")
         PUBLISHED.inc(gone)
         self.status.published += gone
-        self.status.last_success = time.time()
         if mine < len(shards):
             # Another relay took over while this one was publishing. It publishes the rest again, with the same ids.
             self._lease.forget()

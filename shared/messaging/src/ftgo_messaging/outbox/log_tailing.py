@@ -34,12 +34,15 @@ CONFIRM_SECONDS = 1.0
 LOOK_SECONDS = 10.0
 """How often the slot is measured, and the table looked at for rows that the stream has missed."""
 
-OWED_SECONDS = 5.0
-"""How long a sweep waits for a row that the stream has shown and no SELECT finds."""
-
 _headers_of = msgspec.json.Decoder(dict[str, str])
 _END_OF_LOG = text("SELECT CAST(pg_current_wal_flush_lsn() AS text)")
 _WRITTEN_LOG = text("SELECT CAST(pg_current_wal_insert_lsn() AS text)")
+# The stream names transactions by 32 bits, the server knows 64: the nearest one below the next is meant.
+_VISIBLE = text(
+    "SELECT x FROM unnest(CAST(:xids AS bigint[])) AS x, pg_current_snapshot() AS s, "
+    "CAST(CAST(pg_snapshot_xmax(s) AS text) AS bigint) AS n "
+    "WHERE pg_visible_in_snapshot(CAST(CAST(n - ((n - x) & 4294967295) AS text) AS xid8), s)"
+)
 _OLDEST = text("SELECT min(position) FROM outbox WHERE shard = ANY(CAST(:shards AS smallint[]))")
 
 
@@ -88,12 +91,12 @@ class LogTailing:
         self._kept = 0
         self._kept_at = self._looked_at = time.monotonic()
         self._oldest: int | None = None
-        # Positions that the sweep has published and the stream has not shown yet; those that the stream has shown and
-        # the sweep has yet to publish: a row can be in the log a moment before a SELECT sees it.
+        # Positions that the sweep has published and the stream has not shown yet; those (with their transaction) that
+        # the stream has shown and the sweep has yet to publish: the log has a row a moment before a SELECT sees it.
         self._swept: set[int] = set()
-        self._swept_until = 0
-        self._owed: set[int] = set()
-        self._owed_since = 0.0
+        self._swept_until = self._sweep_at_least_to = 0
+        self._owed: dict[int, int] = {}
+        self._xid = 0
 
     @property
     def status(self) -> RelayStatus:
@@ -108,6 +111,7 @@ class LogTailing:
             while not self._stopping:
                 try:
                     await self._round(self._interval)
+                    self.status.round_done()
                     failures = 0
                 except Exception as error:
                     failures += 1
@@ -167,7 +171,7 @@ class LogTailing:
         try:
             async with connect(self._engine) as connection:
                 owner = await self.lease.hold(connection)
-                self.status.role = "owner" if owner else "standby"
+                self.status.holds(len(self.lease.held))
                 if owner:
                     self._take_shards()
                     await self._look(connection)
@@ -222,6 +226,8 @@ class LogTailing:
     async def _open(self) -> LogStream:
         async with connect(self._engine) as connection:
             await self.slot.prepare(connection)
+            # Up to here a predecessor may have published and deleted without confirming: not to be repeated.
+            self._sweep_at_least_to = lsn_of((await connection.execute(_END_OF_LOG))[0][0])
         stream = LogStream(self._engine, self.slot.name, PUBLICATION, self.slot.status_seconds)
         await stream.open(self.slot.start)
         self._done = self._kept = self.slot.start
@@ -230,7 +236,7 @@ class LogTailing:
     # -- tailing ---------------------------------------------------------------------------------------------------
 
     async def _publish(self, stream: LogStream, events: Iterable[Event]) -> int:
-        rows, end = self._take_in(events)
+        rows, shown, end = self._take_in(events)
         fresh = [row for row in rows if row.position not in self._swept]
         if len(fresh) < len(rows):
             self._swept.difference_update([row.position for row in rows])
@@ -241,7 +247,10 @@ class LogTailing:
                     done = await self.delivery.deliver(connection, fresh)
             finally:
                 if len(done) < len(fresh):
-                    self._owe({row.position for row in fresh} - {row.position for row in done})
+                    # The stream is past them, the sweep publishes them when their time has come.
+                    self.sweeping = True
+                    left = {row.position for row in fresh} - {row.position for row in done}
+                    self._owed |= {position: shown[position] for position in left}
         self.status.found = len(fresh)
         self._advance(stream, rows, end)
         if self._swept and self._done >= self._swept_until:
@@ -256,9 +265,10 @@ class LogTailing:
             # Nothing is under way: what other databases write moves the position too, or their log would be kept.
             self._done = max(self._done, stream.position)
 
-    def _take_in(self, events: Iterable[Event]) -> tuple[list[Row], int | None]:
-        """The rows of our shards, and the end of the last transaction that is complete."""
+    def _take_in(self, events: Iterable[Event]) -> tuple[list[Row], dict[int, int], int | None]:
+        """The rows of our shards, the transaction of each position, and the end of the last whole transaction."""
         rows: list[Row] = []
+        shown: dict[int, int] = {}
         end = None
         for event in events:
             match event:
@@ -266,13 +276,14 @@ class LogTailing:
                     row = self._row(event)
                     if row.shard in self._shards:
                         rows.append(row)
+                        shown[row.position] = self._xid
                 case Commit():
                     end, self._in_transaction = event.end_lsn, False
                 case Begin():
-                    self._in_transaction = True
+                    self._in_transaction, self._xid = True, event.xid
                 case Relation():
                     self._columns[event.id] = {name: i for i, name in enumerate(event.columns)}
-        return rows, end
+        return rows, shown, end
 
     def _row(self, insert: Insert) -> Row:
         at, values = self._columns[insert.relation], insert.values
@@ -288,53 +299,48 @@ class LogTailing:
 
     # -- sweeping --------------------------------------------------------------------------------------------------
 
-    def _owe(self, positions: set[int]) -> None:
-        """The stream is past these rows, the sweep publishes them."""
-        self.sweeping = True
-        self._owed |= positions
-        self._owed_since = time.monotonic()
-
     async def _sweep(self, stream: LogStream | None, patience: float) -> int:
-        """A batch from the table; meanwhile the stream is only compared."""
-        done = {row.position for row in await self._sweeper.publish_batch()}
+        """A batch from the table; meanwhile the stream is only compared. Ends when the table has shown everything that
+        it has, all of it is published, and the stream owes us nothing that came before."""
+        visible = await self._visible()
+        done = await self._sweeper.publish_batch()
         if not self.lease.held:
             raise LeaseLost("during a sweep")
-        self._pair(done, self._owed, self._swept)
-        clean = self.status.found == 0 and not self.delivery.stopped
+        for row in done:
+            if self._owed.pop(row.position, None) is None:
+                self._swept.add(row.position)
+        if complete := self.status.found < self._batch and not self.delivery.stopped:
+            # That SELECT would have found them: published before, by us or by a predecessor, or deleted by hand.
+            for position in visible:
+                self._owed.pop(position, None)
+        if stream is not None and complete and not self._owed and self._done >= self._sweep_at_least_to:
+            async with connect(self._engine) as connection:
+                # Everything that the sweep has seen was committed before this point of the log.
+                self._swept_until = lsn_of((await connection.execute(_WRITTEN_LOG))[0][0])
+            self.sweeping = False
+            return len(done)
         retry = self.delivery.stopped.next_attempt()
         wait = 0.0 if done else min(patience, self._interval if retry is None else max(retry, 0.01))
         if stream is None:
             await self._wake_up.wait(wait)
             return len(done)
-        rows, end = self._take_in(await stream.read(self._batch, 0.0 if clean else wait))
-        shown = {row.position for row in rows}
-        if shown - self._swept:
-            self._owed_since = time.monotonic()
-        self._pair(shown, self._swept, self._owed)
+        rows, shown, end = self._take_in(await stream.read(self._batch, min(wait, 0.01) if complete else wait))
+        for position, xid in shown.items():
+            if position in self._swept:
+                self._swept.remove(position)
+            else:
+                self._owed[position] = xid
         self._advance(stream, rows, end)
-        if clean and not shown:
-            await self._finish_sweep()
         return len(done)
 
-    @staticmethod
-    def _pair(positions: set[int], waiting: set[int], other: set[int]) -> None:
-        """Cross off what the other side has had already; remember the rest until it has."""
-        other |= positions - waiting
-        waiting -= positions
-
-    async def _finish_sweep(self) -> None:
-        """The table is empty for us. Tail again, unless rows are owed that no SELECT has seen yet."""
-        if self._owed and time.monotonic() - self._owed_since > OWED_SECONDS:
-            # Deleted by another hand: an operator, or a relay that owned the shard before.
-            log.warning("relay.rows_gone", count=len(self._owed))
-            self._owed.clear()
-        if self._owed:
-            await asyncio.sleep(0.005)
-            return
+    async def _visible(self) -> list[int]:
+        """Of the positions that are owed, those whose transaction every SELECT from now on sees."""
+        if not self._owed:
+            return []
         async with connect(self._engine) as connection:
-            # Everything that the sweep has seen was committed before this point of the log.
-            self._swept_until = lsn_of((await connection.execute(_WRITTEN_LOG))[0][0])
-        self.sweeping = False
+            xids = list(set(self._owed.values()))
+            seen = {row[0] for row in await connection.execute(_VISIBLE, {"xids": xids})}
+        return [position for position, xid in self._owed.items() if xid in seen]
 
     # -- position and health ---------------------------------------------------------------------------------------
 

@@ -83,7 +83,7 @@ class PollingPublisher:
         """Publish one batch; returns the rows that were acknowledged and removed."""
         async with connect(self._engine) as connection:
             owner = await self.lease.hold(connection)
-            self.status.role = "owner" if owner else "standby"
+            self.status.holds(len(self.lease.held))
             if not owner:
                 self.status.found = 0
                 return []
@@ -120,6 +120,7 @@ class PollingPublisher:
             while not self._stopping:
                 try:
                     await self.run_once()
+                    self.status.round_done()
                     failures = 0
                 except Exception as error:
                     failures += 1

@@ -5,11 +5,17 @@ and delete afterwards: a crash in between repeats a publish, with the same messa
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from prometheus_client import Gauge
+
 from ftgo_messaging.message import Message
+
+SHARDS_HELD = Gauge("ftgo_relay_shards", "Shards of the outbox that this relay publishes; 0: it stands by")
+LAST_ROUND = Gauge("ftgo_relay_last_round_timestamp_seconds", "End of the relay's last round that went well")
 
 
 class Publisher(Protocol):
@@ -23,16 +29,30 @@ class Publisher(Protocol):
 
 @dataclass
 class RelayStatus:
-    """How a relay does, for readiness and metrics. Times in seconds; ``last_success`` since 1970, 0 before the first.
+    """How a relay does, for readiness and metrics. Times in seconds, ``last_round`` since 1970: the end of the last
+    round that went well, with or without messages.
 
-    ``found`` rows were found by the last poll; ``oldest_age`` is how old the first of them was."""
+    ``found`` rows were found by the last round; ``oldest_age`` is how old the first of them was."""
 
-    role: str = "starting"  # then owner or standby
+    shards: int | None = None
     published: int = 0
-    last_success: float = 0.0
+    last_round: float = 0.0
     found: int = 0
     oldest_age: float = 0.0
     stopped_keys: int = 0
+
+    @property
+    def role(self) -> str:
+        """An owner publishes, a standby waits for a lease."""
+        return "starting" if self.shards is None else "owner" if self.shards else "standby"
+
+    def holds(self, shards: int) -> None:
+        self.shards = shards
+        SHARDS_HELD.set(shards)
+
+    def round_done(self) -> None:
+        self.last_round = time.time()
+        LAST_ROUND.set(self.last_round)
 
 
 class Relay(Protocol):

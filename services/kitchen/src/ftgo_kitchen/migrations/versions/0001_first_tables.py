@@ -2,7 +2,7 @@
 
 from alembic import op
 from ftgo_kitchen.adapters.tables import METADATA
-from ftgo_messaging.outbox.table import OUTBOX_STORAGE
+from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION, OUTBOX_STORAGE, PUBLICATION
 
 revision = "0001"
 down_revision = None
@@ -11,7 +11,9 @@ down_revision = None
 def upgrade() -> None:
     METADATA.create_all(op.get_bind())
     op.execute(OUTBOX_STORAGE)
+    op.execute(OUTBOX_PUBLICATION)
 
 
 def downgrade() -> None:
+    op.execute(f"DROP PUBLICATION {PUBLICATION}")
     METADATA.drop_all(op.get_bind())

@@ -1,6 +1,7 @@
 """The tables of the library."""
 
 from alembic import op
+from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION
 from small_service.tables import METADATA
 
 revision = "0001"
@@ -9,3 +10,4 @@ down_revision = None
 
 def upgrade() -> None:
     METADATA.create_all(op.get_bind())
+    op.execute(OUTBOX_PUBLICATION)

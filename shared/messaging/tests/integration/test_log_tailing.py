@@ -1,0 +1,355 @@
+"""What only the tailing relay has: a slot that can be lost, dropped, moved, or keep the server's log for ever."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from ftgo_local.ports import free_port
+from ftgo_local.postgres import SETTINGS, Postgres
+from ftgo_messaging import message as m
+from ftgo_messaging import rows as rows_
+from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.outbox.log_tailing import LogTailing
+from ftgo_messaging.outbox.pgoutput import lsn_of
+from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import (
+    OUTBOX_PUBLICATION,
+    outbox_table,
+    relay_lease_table,
+    relay_position_table,
+)
+from ftgo_messaging.testing.eventually import eventually
+from prometheus_client import REGISTRY
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+METADATA = MetaData()
+outbox_table(METADATA)
+relay_lease_table(METADATA)
+relay_position_table(METADATA)
+SLOT = "tailing_relay_0_of_1"
+
+
+class Recorder:
+    """A broker that remembers; ``gate`` closed, it is slow; ``dies_after`` that many messages, its relay fails."""
+
+    def __init__(self) -> None:
+        self.published: list[Message] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.dies_after: int | None = None
+
+    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+        await self.gate.wait()
+        for message in messages:
+            if self.dies_after is not None and len(self.published) >= self.dies_after:
+                raise SystemError("died")
+            self.published.append(message)
+        return [True] * len(messages)
+
+    @property
+    def numbers(self) -> list[int]:
+        return [int(x.headers[m.SEQUENCE]) for x in self.published]
+
+
+class World:
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self.broker = Recorder()
+
+    def relay(self, **options: Any) -> LogTailing:
+        return LogTailing(self.engine, self.broker, WakeUp(), service="tailing", **options)
+
+    async def commit(self, *numbers: int) -> None:
+        messages = [
+            Message(new_id(), "c", "k", {m.ID: new_id(), m.TYPE: "t", m.SEQUENCE: str(n)}, b"{}") for n in numbers
+        ]
+        async with begin(self.engine) as connection:
+            await rows_.write(connection, [rows_.Write(writer.OUTBOX, writer.rows_of(messages))])
+
+    async def execute(self, sql: str) -> list[Any]:
+        async with connect(self.engine) as connection:
+            return await connection.execute(text(sql))
+
+    async def confirmed(self) -> int:
+        found = await self.execute(
+            f"SELECT CAST(confirmed_flush_lsn AS text) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
+        )
+        return lsn_of(found[0][0]) if found else 0
+
+    async def end_of_log(self) -> int:
+        return lsn_of(str((await self.execute("SELECT CAST(pg_current_wal_lsn() AS text)"))[0][0]))
+
+
+@asynccontextmanager
+async def world_on(postgres: Postgres) -> AsyncIterator[World]:
+    dsn = (await postgres.create_service_databases(["tailing"]))["tailing"]
+    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
+        await connection.run_sync(METADATA.drop_all)
+        await connection.run_sync(METADATA.create_all)
+        await connection.execute(text(OUTBOX_PUBLICATION))
+    world = World(engine)
+    yield world
+
+    async def dropped() -> None:
+        slots = "FROM pg_replication_slots WHERE database = current_database()"
+        await world.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
+        await world.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
+        assert await world.execute(f"SELECT slot_name {slots}") == []
+
+    await eventually(dropped)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def world(postgres: Postgres) -> AsyncIterator[World]:
+    async with world_on(postgres) as world:
+        yield world
+
+
+async def ready(relay: LogTailing) -> LogTailing:
+    """It tails the log, and has left its first sweep behind."""
+
+    async def once() -> None:
+        await relay.run_once()
+        assert not relay.sweeping
+
+    await eventually(once)
+    return relay
+
+
+async def everything(relay: LogTailing) -> None:
+    while await relay.run_once():
+        pass
+
+
+def gaps(reason: str) -> float:
+    return REGISTRY.get_sample_value("ftgo_relay_slot_gaps_total", {"reason": reason}) or 0.0
+
+
+async def test_a_restart_is_no_gap_and_repeats_nothing(world: World) -> None:
+    """Also after a quiet time, in which the position moves without messages."""
+    before = [gaps(reason) for reason in ("gone", "lost", "moved", "another server")]
+    for n in range(3):
+        relay = await ready(world.relay())
+        await world.commit(n)
+        await everything(relay)
+        await world.execute("SELECT pg_logical_emit_message(false, 'noise', 'x')")
+        assert await relay.run_once() == 0
+        await relay.release()
+    assert world.broker.numbers == [0, 1, 2]
+    assert [gaps(reason) for reason in ("gone", "lost", "moved", "another server")] == before
+
+
+async def test_a_dropped_slot_is_noticed_and_nothing_is_lost(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.commit(0)
+    await everything(relay)
+    await relay.release()
+    await eventually(lambda: drop(world))
+    await world.commit(1)
+    before = gaps("gone")
+    successor = await ready(world.relay())
+    await world.commit(2)
+    await everything(successor)
+    assert gaps("gone") == before + 1
+    assert world.broker.numbers == [0, 1, 2]
+    await successor.release()
+
+
+async def drop(world: World) -> None:
+    try:
+        await world.execute(f"SELECT pg_drop_replication_slot('{SLOT}')")
+    except asyncpg.ObjectInUseError as error:
+        raise AssertionError from error
+
+
+async def test_a_slot_that_was_made_again_is_noticed_and_nothing_is_lost(world: World) -> None:
+    """Its stream begins behind what was committed in between, and says nothing about it."""
+    relay = await ready(world.relay())
+    await world.commit(0)
+    await everything(relay)
+    await relay.release()
+    await eventually(lambda: drop(world))
+    await world.commit(1)
+    await world.execute(f"SELECT pg_create_logical_replication_slot('{SLOT}', 'pgoutput')")
+    before = gaps("moved")
+    successor = await ready(world.relay())
+    await world.commit(2)
+    await everything(successor)
+    assert gaps("moved") == before + 1
+    assert world.broker.numbers == [0, 1, 2]
+    await successor.release()
+
+
+@pytest.fixture
+def small_log() -> Iterator[Postgres]:
+    """A server that keeps no more than 16 MB of log for a slot."""
+    path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
+    os.chmod(path, 0o755)  # noqa: S103 - nobody has to pass through
+    limits = {"max_slot_wal_keep_size": "16MB", "min_wal_size": "32MB", "max_wal_size": "48MB"}
+    before = dict(SETTINGS)
+    SETTINGS.update(limits)
+    server = Postgres(path / "postgres", free_port())
+    yield server
+    server.stop()
+    SETTINGS.clear()
+    SETTINGS.update(before)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+async def test_a_slot_beyond_the_limit_is_noticed_and_nothing_is_lost(small_log: Postgres) -> None:
+    await small_log.start()
+    async with world_on(small_log) as world:
+        relay = await ready(world.relay())
+        await world.commit(0)
+        await everything(relay)
+        await relay.release()
+        await world.commit(1)
+        admin = await asyncpg.connect(small_log.dsn())
+
+        async def lost() -> None:
+            await admin.execute("SELECT pg_logical_emit_message(false, 'noise', 'x'), pg_switch_wal()")
+            await admin.execute("CHECKPOINT")
+            status = await admin.fetchval("SELECT wal_status FROM pg_replication_slots WHERE slot_name = $1", SLOT)
+            assert status == "lost"
+
+        await eventually(lost, within=30)
+        await admin.close()
+        before = gaps("lost")
+        successor = await ready(world.relay())
+        await world.commit(2)
+        await everything(successor)
+        assert gaps("lost") == before + 1
+        assert world.broker.numbers == [0, 1, 2]
+        await successor.release()
+
+
+@pytest.mark.parametrize("k", [1, 49, 50, 777, 999])
+async def test_a_death_in_the_middle_of_a_transaction_confirms_nothing_of_it(world: World, k: int) -> None:
+    """All its rows stand at one place of the log: confirming a part of them would lose the others."""
+    relay = await ready(world.relay(batch=50))
+    await world.commit(-1)
+    await everything(relay)
+    await world.commit(*range(1000))
+    begun = await world.end_of_log()
+    world.broker.dies_after = k + 1
+    with pytest.raises(SystemError):
+        await everything(relay)
+    assert await world.confirmed() < begun
+    world.broker.dies_after = None
+    await world.execute("UPDATE relay_lease SET expires_at = now() - interval '1 second'")
+    successor = await ready(world.relay())
+    await everything(successor)
+    first = list(dict.fromkeys(world.broker.numbers))
+    assert first == [-1, *range(1000)]
+    await successor.release()
+    await relay.release()
+
+
+async def test_a_quiet_outbox_beside_a_busy_database_keeps_no_log(world: World, postgres: Postgres) -> None:
+    relay = world.relay(interval=0.1)
+    running = asyncio.create_task(relay.run())
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute("CREATE TABLE IF NOT EXISTS busy (n integer)")
+    await admin.execute("INSERT INTO busy SELECT generate_series(1, 10000)")
+    written = await world.end_of_log()
+
+    async def advanced() -> None:
+        await admin.execute("INSERT INTO busy SELECT generate_series(1, 1000)")
+        assert await world.confirmed() >= written
+
+    await eventually(advanced, within=30)
+    await admin.execute("DROP TABLE busy")
+    await admin.close()
+    relay.stop()
+    await running
+
+
+async def test_a_slow_broker_does_not_cost_the_connection(world: World) -> None:
+    """The server takes a reader that is silent for wal_sender_timeout for dead. Ours says that it lives, and reads on
+    when the broker is ready."""
+    await world.execute("ALTER ROLE CURRENT_USER SET wal_sender_timeout = '1s'")
+    await world.engine.dispose()
+    relay = world.relay()
+    running = asyncio.create_task(relay.run())
+    await eventually(lambda: tails(relay))
+    walsender = "SELECT active_pid FROM pg_replication_slots WHERE active"
+    before = await world.execute(walsender)
+    world.broker.gate.clear()
+    for n in range(5):
+        await world.commit(*range(n * 2000, n * 2000 + 2000))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def long_enough() -> None:
+        assert loop.time() - began > 3.5
+
+    await eventually(long_enough)
+    world.broker.gate.set()
+
+    async def all_published() -> None:
+        assert len(world.broker.published) == 10_000
+
+    await eventually(all_published, within=30)
+    assert await world.execute(walsender) == before
+    assert world.broker.numbers == list(range(10_000))
+    relay.stop()
+    await running
+    await world.execute("ALTER ROLE CURRENT_USER RESET wal_sender_timeout")
+
+
+async def tails(relay: LogTailing) -> None:
+    assert not relay.sweeping
+
+
+async def test_slots_of_an_earlier_division_are_dropped(world: World) -> None:
+    for relay in (world.relay(index=0, of=2), world.relay(index=1, of=2)):
+        await ready(relay)
+        await relay.release()
+    one = await ready(world.relay())
+
+    async def dropped() -> None:
+        async with connect(world.engine) as connection:
+            await one.slot.look_after(connection)
+        slots = await world.execute(
+            "SELECT CAST(slot_name AS text) FROM pg_replication_slots WHERE database = current_database()"
+        )
+        assert [row[0] for row in slots] == [SLOT]
+
+    await eventually(dropped)
+    assert REGISTRY.get_sample_value("ftgo_relay_retained_wal_bytes") is not None
+    await one.release()
+
+
+async def test_without_the_right_to_replicate_it_polls(world: World, postgres: Postgres) -> None:
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute("ALTER ROLE ftgo_tailing NOREPLICATION")
+    try:
+        relay = world.relay()
+        running = asyncio.create_task(relay.run())
+        await world.commit(0)
+
+        async def published() -> None:
+            assert world.broker.numbers == [0]
+            assert await world.execute("SELECT 1 FROM outbox") == []
+
+        await eventually(published)
+        assert relay.sweeping
+        relay.stop()
+        await running
+    finally:
+        await admin.execute("ALTER ROLE ftgo_tailing REPLICATION")
+        await admin.close()
