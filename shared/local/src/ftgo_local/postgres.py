@@ -37,7 +37,15 @@ SETTINGS = {
 }
 
 ROLE_OPTIONS = "LOGIN REPLICATION"
-"""REPLICATION lets the relay that tails the transaction log open its slot; it opens no other database's tables."""
+"""REPLICATION lets the relay that tails the transaction log open its slot. It is a strong right: with it a role may
+copy the whole server. ACCESS is what keeps it to the log of the role's own database."""
+
+ACCESS = """\
+# A logical replication connection comes in by its database, as any other, and needs the right to connect to it.
+# The keyword "replication" would let in physical copies of the whole server: no line has it, so nobody can make one.
+host all all 127.0.0.1/32 scram-sha-256
+"""
+"""pg_hba.conf, written anew at each start."""
 
 
 def _install() -> Path:
@@ -170,7 +178,11 @@ class Postgres:
 
     def _spawn(self) -> None:
         home = self.directory.resolve()
+        access = home / "pg_hba.conf"
+        access.write_text(ACCESS)
+        access.chmod(0o644)  # the server's user reads it
         command = [self._program("postgres"), "-D", str(home / "data"), "-p", str(self.port)]
+        command += ["-c", f"hba_file={access}"]
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
         self._child.spawn(command, cwd=home, **drop_privileges())

@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
+import psycopg2
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 from ftgo_local.platform import Platform
 from ftgo_messaging.kafka.topics import ensure_topics
+from psycopg2.extras import LogicalReplicationConnection, PhysicalReplicationConnection
 
 pytestmark = pytest.mark.embedded("it is what is tested")
 
@@ -52,6 +54,18 @@ async def test_a_role_reaches_its_own_database_only(platform: Platform) -> None:
             await asyncpg.connect(platform.postgres.dsn(other, "ftgo_order"))
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(platform.postgres.dsn("ftgo_order", "ftgo_order", "guessed"))
+
+
+async def test_the_right_to_replicate_is_for_the_log_of_ones_own_database(platform: Platform) -> None:
+    """With REPLICATION alone a role could copy the whole server: the server lets nobody in for that."""
+    own = (await platform.create_databases(["one"]))["one"]
+    await platform.create_databases(["two"])
+    logical = psycopg2.connect(own, connection_factory=LogicalReplicationConnection)
+    logical.close()
+    with pytest.raises(psycopg2.OperationalError, match="permission denied for database"):
+        psycopg2.connect(own.removesuffix("one") + "two", connection_factory=LogicalReplicationConnection)
+    with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry for replication connection"):
+        psycopg2.connect(own, connection_factory=PhysicalReplicationConnection)
 
 
 async def test_creating_databases_again_changes_nothing(platform: Platform) -> None:

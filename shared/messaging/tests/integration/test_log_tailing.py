@@ -259,6 +259,54 @@ async def test_a_death_in_the_middle_of_a_transaction_confirms_nothing_of_it(wor
     await relay.release()
 
 
+async def test_a_row_that_the_log_has_before_any_statement_sees_it_goes_out_once_and_away(
+    world: World, postgres: Postgres
+) -> None:
+    """A commit is in the log before others see it; with synchronous replication, until the standby has answered. The
+    delete right after the publishing then finds nothing, and must not be the last."""
+    await world.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = 'local'")
+    await world.engine.dispose()
+    relay = await ready(world.relay())
+    admin = await asyncpg.connect(postgres.dsn())
+    await admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    await admin.execute("SELECT pg_reload_conf()")
+
+    async def commit_and_wait() -> None:
+        async with connect(world.engine) as connection:
+            await connection.driver.execute("SET synchronous_commit = 'on'")
+            await connection.driver.execute("BEGIN")
+            message = Message(new_id(), "c", "k", {m.ID: new_id(), m.TYPE: "t", m.SEQUENCE: "0"}, b"{}")
+            await rows_.write(connection, [rows_.Write(writer.OUTBOX, writer.rows_of([message]))])
+            await connection.driver.execute("COMMIT")
+
+    async def waits() -> None:
+        assert await admin.fetchval("SHOW synchronous_standby_names") == "nobody"
+
+    await eventually(waits)
+    committing = asyncio.create_task(commit_and_wait())
+
+    async def published() -> None:
+        await relay.run_once()
+        assert world.broker.numbers == [0]
+
+    await eventually(published)
+    assert not committing.done()
+    assert await world.execute("SELECT 1 FROM outbox") == [], "nobody sees it yet"
+    await admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+    await admin.execute("SELECT pg_reload_conf()")
+    await committing
+    await admin.close()
+
+    async def gone() -> None:
+        await relay.run_once()
+        assert await world.execute("SELECT 1 FROM outbox") == []
+
+    await eventually(gone)
+    assert world.broker.numbers == [0]
+    await relay.release()
+    await world.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
+
+
 async def test_a_quiet_outbox_beside_a_busy_database_keeps_no_log(world: World, postgres: Postgres) -> None:
     relay = world.relay(interval=0.1)
     running = asyncio.create_task(relay.run())

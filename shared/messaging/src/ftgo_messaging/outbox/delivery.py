@@ -53,11 +53,13 @@ class LeaseLost(TransientError):
 
 
 class Delivery:
-    """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed."""
+    """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed; ``all_deleted`` tells whether
+    the last delete found every row that it was given."""
 
     def __init__(self, publisher: Publisher, lease: Lease) -> None:
         self.stopped = Stopped()
         self.status = RelayStatus()
+        self.all_deleted = True
         self._publisher = publisher
         self._lease = lease
 
@@ -76,7 +78,7 @@ class Delivery:
         done = [row for row, ok in zip(rows, acknowledged, strict=True) if ok]
         FAILED.inc(len(rows) - len(done))
         if done:
-            await self._delete(connection, done)
+            self.all_deleted = await self.delete(connection, done) == len(done)
         self.stopped.note(
             failed=[(r.message.channel, r.message.key) for r, ok in zip(rows, acknowledged, strict=True) if not ok],
             passed=[(r.message.channel, r.message.key) for r in done] if self.stopped else (),
@@ -117,7 +119,8 @@ class Delivery:
             self._lease.forget()
             raise LeaseLost("another relay took over while this one was publishing")
 
-    async def _delete(self, connection: Connection, rows: Sequence[Row]) -> None:
+    async def delete(self, connection: Connection, rows: Sequence[Row]) -> int:
+        """Delete published rows, as the owner; returns how many there were. Raises LeaseLost."""
         shards = {r.shard for r in rows}
         held = {shard: epoch for shard, epoch in self._lease.held.items() if shard in shards}
         parameters = {
@@ -134,3 +137,4 @@ class Delivery:
             # Another relay took over while this one was publishing. It publishes the rest again, with the same ids.
             self._lease.forget()
             raise LeaseLost(f"another relay took over {len(shards) - mine} shards: its rows were not deleted")
+        return int(gone)

@@ -96,6 +96,9 @@ class LogTailing:
         self._swept: set[int] = set()
         self._swept_until = self._sweep_at_least_to = 0
         self._owed: dict[int, int] = {}
+        # Published rows, with their transaction, that the delete may have come too early for: the log had them before
+        # a statement could see them.
+        self._undeleted: dict[int, tuple[Row, int]] = {}
         self._xid = 0
 
     @property
@@ -180,6 +183,9 @@ class LogTailing:
                 await asyncio.sleep(min(patience, self.lease.renew_in))
                 return 0
             stream = self._stream or await self._try_to_open()
+            if self._undeleted:
+                await self._delete_again()
+                patience = min(patience, 0.01)
             if stream is None or self.sweeping:
                 return await self._sweep(stream, patience)
             events = await stream.read(self._batch, min(patience, self.lease.renew_in))
@@ -245,6 +251,8 @@ class LogTailing:
             try:
                 async with connect(self._engine) as connection:
                     done = await self.delivery.deliver(connection, fresh)
+                if not self.delivery.all_deleted:
+                    self._undeleted |= {row.position: (row, shown[row.position]) for row in done}
             finally:
                 if len(done) < len(fresh):
                     # The stream is past them, the sweep publishes them when their time has come.
@@ -256,6 +264,13 @@ class LogTailing:
         if self._swept and self._done >= self._swept_until:
             self._swept.clear()
         return len(done)
+
+    async def _delete_again(self) -> None:
+        """Delete what a delete was too early for. Once its transaction is visible, a delete has had its chance."""
+        async with connect(self._engine) as connection:
+            visible = await self._visible(connection, [xid for _, xid in self._undeleted.values()])
+            await self.delivery.delete(connection, [row for row, _ in self._undeleted.values()])
+        self._undeleted = {at: (row, xid) for at, (row, xid) in self._undeleted.items() if xid not in visible}
 
     def _advance(self, stream: LogStream, rows: Sequence[Row], end: int | None) -> None:
         """Only whole transactions count: the rows of one share their place in the log."""
@@ -302,7 +317,10 @@ class LogTailing:
     async def _sweep(self, stream: LogStream | None, patience: float) -> int:
         """A batch from the table; meanwhile the stream is only compared. Ends when the table has shown everything that
         it has, all of it is published, and the stream owes us nothing that came before."""
-        visible = await self._visible()
+        visible: set[int] = set()
+        if self._owed:
+            async with connect(self._engine) as connection:
+                visible = await self._visible(connection, self._owed.values())
         done = await self._sweeper.publish_batch()
         if not self.lease.held:
             raise LeaseLost("during a sweep")
@@ -311,8 +329,7 @@ class LogTailing:
                 self._swept.add(row.position)
         if complete := self.status.found < self._batch and not self.delivery.stopped:
             # That SELECT would have found them: published before, by us or by a predecessor, or deleted by hand.
-            for position in visible:
-                self._owed.pop(position, None)
+            self._owed = {position: xid for position, xid in self._owed.items() if xid not in visible}
         if stream is not None and complete and not self._owed and self._done >= self._sweep_at_least_to:
             async with connect(self._engine) as connection:
                 # Everything that the sweep has seen was committed before this point of the log.
@@ -333,14 +350,9 @@ class LogTailing:
         self._advance(stream, rows, end)
         return len(done)
 
-    async def _visible(self) -> list[int]:
-        """Of the positions that are owed, those whose transaction every SELECT from now on sees."""
-        if not self._owed:
-            return []
-        async with connect(self._engine) as connection:
-            xids = list(set(self._owed.values()))
-            seen = {row[0] for row in await connection.execute(_VISIBLE, {"xids": xids})}
-        return [position for position, xid in self._owed.items() if xid in seen]
+    async def _visible(self, connection: Connection, xids: Iterable[int]) -> set[int]:
+        """Those of the transactions that every statement from now on sees."""
+        return {row[0] for row in await connection.execute(_VISIBLE, {"xids": list(set(xids))})}
 
     # -- position and health ---------------------------------------------------------------------------------------
 

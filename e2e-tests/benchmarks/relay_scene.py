@@ -1,0 +1,123 @@
+"""What the relay's benchmark stands on: an outbox, topics, rows as of orders, a publisher that tells the time."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+from ftgo_local.platform import Platform
+from ftgo_messaging.inbox.table import processed_messages_table
+from ftgo_messaging.kafka.publisher import KafkaPublisher
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.message import ID, Message
+from ftgo_messaging.outbox.log_tailing import LogTailing
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import (
+    OUTBOX_PUBLICATION,
+    OUTBOX_STORAGE,
+    outbox_table,
+    relay_lease_table,
+    relay_position_table,
+)
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+TOPICS = ("bench.commands", "bench.replies", "bench.events")
+KINDS = ("polling", "log-tailing")
+AnyRelay = PollingPublisher | LogTailing
+
+_METADATA = MetaData()
+for _declare in (outbox_table, relay_lease_table, relay_position_table, processed_messages_table):
+    _declare(_METADATA)
+
+# As an order writes them: seven messages of a key, a dozen headers, three topics.
+_ROWS = """
+INSERT INTO outbox (message_id, channel, key, shard, headers, body)
+SELECT id, (ARRAY['bench.commands', 'bench.replies', 'bench.events'])[1 + i % 3], key, hashtext(key) & 63,
+  json_build_object('ce_id', id, 'ce_specversion', '1.0', 'ce_type', 'ftgo.kitchen.CreateTicket',
+    'ce_dataschema', 'ftgo.kitchen.CreateTicket/1', 'ce_messagekind', 'command', 'content-type', 'application/json',
+    'ce_source', 'order', 'ce_subject', key, 'ce_time', '2026-01-01T00:00:00.000+00:00', 'ce_correlationid', id,
+    'ce_causationid', id, 'ce_replychannel', 'bench.replies', 'ce_sagatype', 'create-order', 'ce_sagaid', key),
+  convert_to(repeat('{"lineItem": "x", "quantity": 3}', 10), 'UTF8')
+FROM (SELECT i, gen_random_uuid() AS id, 'order-' || lpad((i / 7)::text, 30, '0') AS key
+      FROM generate_series($1::int, $2::int) i) r
+"""
+
+
+@dataclass
+class Scene:
+    """A database and a broker that are there, and empty."""
+
+    platform: Platform
+    dsn: str
+    engine: AsyncEngine
+
+    @classmethod
+    async def build(cls, platform: Platform) -> "Scene":
+        dsn = (await platform.create_databases(["relay_bench"]))["relay_bench"]
+        engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=8)
+        async with engine.begin() as connection:
+            await connection.run_sync(_METADATA.create_all)
+            await connection.execute(text(OUTBOX_STORAGE))
+            await connection.execute(text(OUTBOX_PUBLICATION))
+            await connection.execute(text("CREATE TABLE orders (id bigint PRIMARY KEY, state text NOT NULL)"))
+        await ensure_topics(platform.kafka.bootstrap, TOPICS)
+        return cls(platform, dsn, engine)
+
+    async def sql(self, statement: str, *arguments: Any) -> Any:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return await connection.fetchval(statement, *arguments, timeout=900)
+        finally:
+            await connection.close()
+
+    async def fill(self, count: int, per_transaction: int = 500) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            for first in range(0, count, per_transaction):
+                await connection.execute(_ROWS, first, first + per_transaction - 1)
+        finally:
+            await connection.close()
+
+    async def messages(self) -> list[Message]:
+        """Everything in the outbox, as the bare producer gets it."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(
+                text("SELECT CAST(message_id AS text), channel, key, headers, body FROM outbox ORDER BY position")
+            )
+            return [Message(r[0], r[1], r[2], r[3], r[4]) for r in rows]
+
+    def publisher(self) -> KafkaPublisher:
+        return KafkaPublisher(self.platform.kafka.bootstrap, "relay-bench")
+
+
+def make(kind: str, engine: AsyncEngine, publisher: Any, wake_up: WakeUp, **options: Any) -> AnyRelay:
+    if kind == "polling":
+        return PollingPublisher(engine, publisher, wake_up, **options)
+    return LogTailing(engine, publisher, wake_up, service="relay_bench", **options)
+
+
+async def ready(relay: AnyRelay) -> AnyRelay:
+    """Owner of its lease, warm; a tailing one reads from the log by now."""
+    async with asyncio.timeout(30):
+        while await relay.run_once() or (isinstance(relay, LogTailing) and relay.sweeping):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return relay
+
+
+@dataclass
+class Clock:
+    """A publisher that notes when each message was acknowledged."""
+
+    publisher: KafkaPublisher
+    acknowledged: dict[str, float] = field(default_factory=dict)
+
+    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+        done = await self.publisher.publish(messages)
+        now = time.perf_counter()
+        for message in messages:
+            self.acknowledged.setdefault(message.headers[ID], now)
+        return done

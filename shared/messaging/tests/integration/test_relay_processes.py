@@ -1,0 +1,260 @@
+"""Relays as processes of their own, paused, killed and divided anew: completeness and the order of each key hold."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from ftgo_local.kafka import Kafka
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import message as m
+from ftgo_messaging import rows as rows_
+from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.message import Message
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.outbox.table import (
+    OUTBOX_PUBLICATION,
+    outbox_table,
+    relay_lease_table,
+    relay_position_table,
+)
+from ftgo_messaging.testing.eventually import eventually
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+METADATA = MetaData()
+outbox_table(METADATA)
+relay_lease_table(METADATA)
+relay_position_table(METADATA)
+PARTITIONS = 4
+LEASE_SECONDS = 2.0
+KEYS = [f"key-{i}" for i in range(12)]
+
+Process = asyncio.subprocess.Process
+
+
+class World:
+    def __init__(self, kind: str, dsn: str, engine: AsyncEngine, bootstrap: str, topic: str) -> None:
+        self.kind = kind
+        self.dsn = dsn
+        self.engine = engine
+        self.bootstrap = bootstrap
+        self.topic = topic
+        self.sent: dict[str, int] = defaultdict(int)
+
+    @asynccontextmanager
+    async def relay(self, index: int = 0, of: int = 1, failpoint: str = "") -> AsyncIterator[Process]:
+        """A relay in a process. Killed at the end, if it is not gone by then."""
+        program = Path(__file__).with_name("relay_process.py")
+        arguments = [self.kind, self.dsn, self.bootstrap, str(LEASE_SECONDS), str(index), str(of)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(program),
+            *arguments,
+            env={**os.environ, "FTGO_FAILPOINT": failpoint},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            assert (await process.stdout.readline()).strip() == b"ready"
+            process.drained = [  # type: ignore[attr-defined]
+                asyncio.create_task(stream.read()) for stream in (process.stdout, process.stderr) if stream
+            ]
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def send(self, keys: list[str], each: int) -> None:
+        """``each`` messages of each key, a transaction for every message."""
+        for _ in range(each):
+            for key in keys:
+                n = self.sent[key]
+                self.sent[key] += 1
+                message_id = new_id()
+                headers = {m.ID: message_id, m.TYPE: "t", m.SEQUENCE: str(n)}
+                async with begin(self.engine) as connection:
+                    message = Message(message_id, self.topic, key, headers, b"{}")
+                    await rows_.write(connection, [rows_.Write(writer.OUTBOX, writer.rows_of([message]))])
+
+    async def execute(self, sql: str) -> list[Any]:
+        async with connect(self.engine) as connection:
+            return await connection.execute(text(sql))
+
+    async def left(self) -> int:
+        return int((await self.execute("SELECT count(*) FROM outbox"))[0][0])
+
+    async def empty(self) -> None:
+        async def check() -> None:
+            assert await self.left() == 0
+
+        await eventually(check, within=60)
+
+    async def owners(self) -> dict[str, int]:
+        """How many shards each owner holds."""
+        held = await self.execute("SELECT owner, count(*) FROM relay_lease WHERE expires_at > now() GROUP BY owner")
+        return {row[0]: row[1] for row in held}
+
+    async def records(self) -> list[tuple[str, int]]:
+        """Key and number of all records, in the order of each partition."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(self.topic, p) for p in range(PARTITIONS)]
+            consumer.assign(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            ends = await consumer.end_offsets(partitions)
+            found = []
+            while any([await consumer.position(p) < ends[p] for p in partitions]):
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found += [(r.key.decode(), int(dict(r.headers)[m.SEQUENCE])) for r in records]
+            return found
+        finally:
+            await consumer.stop()
+
+    async def complete(self) -> int:
+        """All messages are there, and a consumer that drops repeated ids applies those of each key in order. Returns
+        how many records are repetitions."""
+        applied: dict[str, list[int]] = defaultdict(list)
+        records = await self.records()
+        for key, n in records:
+            if n not in applied[key]:
+                applied[key].append(n)
+        assert dict(applied) == {key: list(range(count)) for key, count in self.sent.items()}
+        return len(records) - sum(self.sent.values())
+
+
+@pytest.fixture(params=["polling", "log-tailing"])
+async def world(request: pytest.FixtureRequest, postgres: Postgres, kafka: Kafka) -> AsyncIterator[World]:
+    dsn = (await postgres.create_service_databases(["processes"]))["processes"]
+    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=5)
+    async with engine.begin() as connection:
+        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
+        await connection.run_sync(METADATA.drop_all)
+        await connection.run_sync(METADATA.create_all)
+        await connection.execute(text(OUTBOX_PUBLICATION))
+    topic = f"processes.{new_id()}"
+    await ensure_topics(kafka.bootstrap, [topic], PARTITIONS)
+    world = World(request.param, dsn, engine, kafka.bootstrap, topic)
+    yield world
+
+    async def dropped() -> None:
+        slots = "FROM pg_replication_slots WHERE database = current_database()"
+        await world.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
+        await world.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
+        assert await world.execute(f"SELECT slot_name {slots}") == []
+
+    await eventually(dropped)
+    await engine.dispose()
+
+
+async def other_owner(world: World, before: dict[str, int]) -> None:
+    now = await world.owners()
+    assert now
+    assert not set(now) & set(before)
+
+
+async def test_a_relay_that_was_paused_for_longer_than_its_lease_breaks_no_order(world: World) -> None:
+    """Stopped by a signal under load, wherever it is at that moment, several times; the other one takes over."""
+    async with world.relay() as one, world.relay() as two:
+        await world.send(KEYS, 2)
+        await world.empty()
+        for _ in range(3):
+            before = await world.owners()
+            sending = asyncio.create_task(world.send(KEYS, 12))
+            await world.send(["beside"], 5)
+            for process in (one, two):  # whichever it is: its lease ends, and the other goes on
+                process.send_signal(signal.SIGSTOP)
+                if process is one:
+                    await eventually(lambda before=before: two_owns(world, before), within=30)
+                process.send_signal(signal.SIGCONT)
+            await sending
+            await world.empty()
+    await world.complete()
+
+
+async def two_owns(world: World, before: dict[str, int]) -> None:
+    """Either the paused relay was the owner and is deposed by now, or it was the standby and nothing changed."""
+    now = await world.owners()
+    assert now
+    assert sum(now.values()) == 64
+
+
+async def test_a_relay_that_is_paused_between_finding_and_sending_sends_nothing(world: World) -> None:
+    """The pause is longer than the lease. Awake again, it looks at its lease first: not one record twice."""
+    async with world.relay(failpoint=f"relay.selected=pause:{LEASE_SECONDS * 2.5}@3"):
+        for _ in range(2):  # two rounds go well
+            await world.send(KEYS[:1], 1)
+            await world.empty()
+        before = await world.owners()
+        async with world.relay():
+            await world.send(KEYS, 3)
+            await eventually(lambda: other_owner(world, before), within=30)
+            await world.send(KEYS, 3)
+            await world.empty()
+            paused_again = await world.owners()
+            assert paused_again
+            await world.send(KEYS, 1)
+            await world.empty()
+    assert await world.complete() == 0
+
+
+async def test_a_relay_that_is_paused_between_sending_and_deleting_repeats_and_loses_nothing(world: World) -> None:
+    async with world.relay(failpoint=f"relay.published=pause:{LEASE_SECONDS * 2.5}@3"):
+        for _ in range(2):
+            await world.send(KEYS[:1], 1)
+            await world.empty()
+        before = await world.owners()
+        async with world.relay():
+            await world.send(KEYS, 3)
+            await eventually(lambda: other_owner(world, before), within=30)
+            await world.send(KEYS, 3)
+            await world.empty()
+    assert await world.complete() > 0
+
+
+async def test_a_killed_relay_is_followed_by_its_standby(world: World) -> None:
+    async with world.relay() as one:
+        await world.send(KEYS, 2)
+        await world.empty()
+        async with world.relay():
+            sending = asyncio.create_task(world.send(KEYS, 20))
+            await world.send(["beside"], 5)
+            one.kill()
+            await sending
+            await world.empty()
+    await world.complete()
+
+
+async def test_one_two_and_four_relays_at_once_never_share_a_key(world: World) -> None:
+    """A rollout in which old and new processes run side by side, each with another division of the shards."""
+
+    async def all_held(owners: int) -> None:
+        held = await world.owners()
+        assert (len(held), sum(held.values())) == (owners, 64)
+
+    async with world.relay(0, 1) as one:
+        await eventually(lambda: all_held(1), within=30)
+        async with world.relay(0, 2) as zero, world.relay(1, 2):
+            sending = asyncio.create_task(world.send(KEYS, 30))
+            await world.send(["beside"], 5)
+            one.send_signal(signal.SIGSTOP)  # not gone: paused, and back later
+            await eventually(lambda: all_held(2), within=30)
+            async with world.relay(0, 4), world.relay(1, 4), world.relay(2, 4), world.relay(3, 4):
+                one.send_signal(signal.SIGCONT)
+                zero.kill()
+                await sending
+                await world.send(KEYS, 5)
+                await world.empty()
+    await world.complete()
