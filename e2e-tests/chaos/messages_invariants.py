@@ -290,6 +290,8 @@ def rest(evidence: Evidence) -> Iterator[Violation]:
     for slot in evidence.end.get("slots", []):
         if slot["wal_status"] == "lost" or (slot["retained"] or 0) > _RETAINED_BYTES:
             yield Violation("I10", f"slot {slot['name']} keeps the log", [slot])
+        elif not slot["active"]:
+            yield Violation("I10", f"slot {slot['name']} is read by nobody", [slot])
 
 
 def dead_letters(evidence: Evidence) -> Iterator[Violation]:

@@ -15,9 +15,10 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,10 @@ def _options(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--faults", default=",".join(USUAL), help=f"of {', '.join((*USUAL, *TARGETED))}; or none")
-    parser.add_argument("--relay", choices=("polling", "log-tailing"), default=os.environ.get("FTGO_RELAY", "polling"))
+    relays = ("polling", "log-tailing", "both")
+    parser.add_argument(
+        "--relay", choices=relays, default=os.environ.get("FTGO_RELAY", "polling"), help="both: in turn"
+    )
     parser.add_argument("--rate", type=float, default=Workload.rate, help="orders per second")
     parser.add_argument("--port-offset", type=int, default=int(os.environ.get("FTGO_CHAOS_PORT_OFFSET", "600")))
     parser.add_argument("--keep", type=Path, help="run directory; it stays")
@@ -160,20 +164,32 @@ def quieten() -> None:
 def main() -> int:
     options, keep = _options()
     quieten()
+    if options.relay != "both":
+        return run_and_judge(options, keep)
+    worst = 0
+    for relay in ("polling", "log-tailing"):
+        one = replace(options, relay=relay, workload=Workload(rate=options.workload.rate))
+        worst = max(worst, run_and_judge(one, keep / relay if keep else None))
+    return worst
+
+
+def run_and_judge(options: Options, keep: Path | None) -> int:
+    """One run and its verdict; returns the exit code. The directory stays if it was named, or if something is wrong."""
     directory = keep or Path(tempfile.mkdtemp(prefix="ftgo-chaos-run-"))
     directory.mkdir(parents=True, exist_ok=True)
     again = f"--seed {options.seed} --minutes {options.minutes:g} --faults {','.join(options.faults) or 'none'}"
-    print(f"chaos: {again} --relay {options.relay}")
+    print(f"chaos: {again} --relay {options.relay}", flush=True)
     try:
         asyncio.run(chaos(options, directory, lambda text: print(text, flush=True)))
     except KeyboardInterrupt:
         print(f"broken off; what there is: {directory}")
         return 2
-    except Exception as error:
-        print(f"the run failed: {error!r}; logs and evidence: {directory}")
-        raise
+    except Exception:
+        traceback.print_exc()
+        print(f"the run failed; logs and evidence: {directory}")
+        return 2
     verdict = check(directory)
-    print(report(verdict))
+    print(report(verdict), flush=True)
     if verdict.violations:
         checker = Path(__file__).with_name("checker.py")
         print(f"Evidence: {directory}")

@@ -59,6 +59,7 @@ CASES = [
     Case("dedup-without-consumer", "I5", (), second_consumer=True),
     Case("skip-locked", "I6", ()),
     Case("skip-failed-row", "I6", ()),
+    Case("flush-last-received", "I4", ("kafka", "kill"), 40.0, _OFTEN, relay="log-tailing"),
     Case("reply-without-match", "I8", ("late-replies",)),
     Case("timeout-without-lock", "I11", ("slow",), patience=0.3),
     Case("no-version-guard", "I9", ("duplicates",), pace=_MANY_DUPLICATES),

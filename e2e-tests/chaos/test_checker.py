@@ -187,6 +187,11 @@ def not_at_rest(w: World) -> None:
     w.evidence.end["unrest"] = ["lag of kitchen 3"]
 
 
+@bend("I10")
+def a_slot_keeps_the_log(w: World) -> None:
+    w.evidence.end["slots"] = [{"name": "s", "active": False, "wal_status": "extended", "retained": 1 << 30}]
+
+
 @bend("I11")
 def saga_lost_a_change(w: World) -> None:
     _edit(

@@ -6,6 +6,7 @@ None of it goes through a service, and nothing here is read by one.
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -100,13 +101,20 @@ class DatabaseWitness:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=60)
-        try:
-            while await self._read(connection):
-                pass
-        finally:
-            await connection.close()
-            self._journal.close()
+        deadline = time.monotonic() + 30
+        while True:
+            connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=60)
+            try:
+                while await self._read(connection):
+                    pass
+                break
+            except asyncpg.ObjectInUseError:  # the server has not noticed yet that the session before is gone
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(0.2)
+            finally:
+                await connection.close()
+        self._journal.close()
 
 
 async def read_topics(bootstrap: str, topics: Iterable[str], directory: Path) -> int:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from ftgo_messaging import message as m
+from ftgo_messaging.connection import connect
 from ftgo_messaging.sagas import recovery, timeouts
 from ftgo_messaging.sagas.definition import Saga
 from ftgo_messaging.sagas.orchestrator import Orchestrator
@@ -50,12 +51,18 @@ def timeout_without_lock() -> None:
 
         async def step(uow: Any) -> bool:
             await uow.load([(unlocked.instances, saga_id)])
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
             return await timeouts.remind(unlocked, saga_id, uow)
 
         return await transactions.run_step(Step(step))
 
-    recovery._remind_one = remind_one
+    async def reconcile(orchestrator: Any, transactions: Any, limit: int = 4) -> int:
+        async with connect(transactions.engine) as connection:
+            overdue = await connection.execute(recovery._OVERDUE, {"limit": 4})
+        reminded = await asyncio.gather(*(remind_one(orchestrator, transactions, str(row[0])) for row in overdue))
+        return sum(reminded)
+
+    recovery.reconcile = reconcile
 
 
 def recovery_at_start_only() -> None:
