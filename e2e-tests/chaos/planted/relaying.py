@@ -12,7 +12,7 @@ from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.delivery import Delivery, Row
 from ftgo_messaging.outbox.log_stream import LogStream
 from ftgo_messaging.outbox.log_tailing import LogTailing
-from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.polling import PollingPublisher, _headers_of
 from ftgo_messaging.outbox.stopped import Stopped
 from sqlalchemy import text
 
@@ -34,7 +34,7 @@ def delete_before_publish() -> None:
     """Mark as published, then publish: what dies in between is lost."""
 
     async def deliver(self: Any, connection: Connection, rows: Sequence[Row]) -> list[Row]:
-        await self._delete(connection, rows)
+        await self.delete(connection, rows)
         await self._publish(connection, [row.message for row in rows])
         return list(rows)
 
@@ -51,10 +51,6 @@ def skip_locked() -> None:
     run = PollingPublisher.run
 
     async def publish_batch(self: Any) -> list[Row]:
-        from ftgo_messaging.outbox.log_stream import LogStream
-from ftgo_messaging.outbox.log_tailing import LogTailing
-from ftgo_messaging.outbox.polling import _headers_of
-
         async with connect(self._engine) as connection, connection.driver.transaction():
             found = await connection.execute(select)
             rows = [Row(r[0], 0, Message(r[1], r[2], r[3], _headers_of.decode(r[4]), r[5])) for r in found]
