@@ -5,7 +5,7 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling chaos chaos-selftest test check docs k8s-check compose-up \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest test check docs k8s-check compose-up \
 	compose-check lock clean
 
 help: ## list the verbs
@@ -45,6 +45,9 @@ bench: .venv/ready ## throughput, latency and cost per order
 
 bench-scaling: .venv/ready ## throughput of a service with 1, 2 and 4 workers
 	@$(BIN)/python e2e-tests/benchmarks/scaling.py
+
+bench-relay: .venv/ready ## what the relays move, how late, and what they cost: make bench-relay ARGS="--old-rows 10000000"
+	@$(BIN)/python e2e-tests/benchmarks/relay.py $(ARGS)
 
 chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
 	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
