@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,7 +20,7 @@ class ServiceSettings(BaseSettings):
     kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
-    relay: str = Field(default="polling", pattern="^(polling|log-tailing)$", validation_alias="FTGO_RELAY")
+    relay: Literal["polling", "log-tailing"] = Field(default="polling", validation_alias="FTGO_RELAY")
     relay_shard: int = Field(default=0, ge=0, validation_alias="FTGO_RELAY_SHARD")
     relay_shards: int = Field(default=1, ge=1, le=64, validation_alias="FTGO_RELAY_SHARDS")
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")

@@ -174,6 +174,87 @@ async def test_api_worker_and_relay_are_a_service_as_three_processes(dsn, kafka:
             await eventually(lambda: handled(dsn, noted), within=30)
 
 
+async def connections(dsn: str, application: str) -> int:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
+            application,
+        )
+    finally:
+        await connection.close()
+
+
+async def owner(http: httpx.AsyncClient) -> None:
+    status = (await http.get("/readyz")).json()["relayStatus"]
+    assert (status["role"], status["shards"]) == ("owner", 64)
+    assert status["lastRound"] > 0
+
+
+async def test_a_notify_is_sent_from_process_to_process_and_only_then(dsn, kafka: Kafka):
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    async with running(dsn, kafka.bootstrap) as (process, http):
+        await until_ready(http)
+        await eventually(lambda: owner(http), within=30)
+        noted = (await http.post("/notes")).json()["messageId"]
+        await eventually(lambda: handled(dsn, noted), within=30)
+        assert await connections(dsn, "ftgo-notify") == 0
+        process.send_signal(signal.SIGTERM)
+        await process.wait()
+    async with running(dsn, kafka.bootstrap, "api") as (_, api), running(dsn, kafka.bootstrap, "relay") as (_, relay):
+        await until_ready(api)
+        await eventually(lambda: owner(relay), within=30)
+        assert "relayStatus" not in (await api.get("/readyz")).json()
+        assert await connections(dsn, "ftgo-listen") == 1
+        await api.post("/notes")
+
+        async def notified_and_published() -> None:
+            assert await connections(dsn, "ftgo-notify") == 1
+            assert await outbox(dsn) == 0
+
+        await eventually(notified_and_published, within=30)
+
+
+async def test_a_service_with_log_tailing(dsn, kafka: Kafka, monkeypatch):
+    monkeypatch.setenv("FTGO_RELAY", "log-tailing")
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    async with running(dsn, kafka.bootstrap) as (process, http):
+        await until_ready(http)
+        await eventually(lambda: owner(http), within=30)
+        await eventually(lambda: streaming(dsn), within=30)
+        noted = (await http.post("/notes")).json()["messageId"]
+        await eventually(lambda: handled(dsn, noted), within=30)
+        metrics = (await http.get("/metrics")).text
+        assert "ftgo_relay_shards 64.0" in metrics
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()
+        assert await outbox(dsn) == 0
+    connection = await asyncpg.connect(dsn)
+    await connection.execute("SELECT pg_drop_replication_slot('ftgo_small_relay_0_of_1')")
+    await connection.close()
+
+
+async def streaming(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        slot = "SELECT active FROM pg_replication_slots WHERE slot_name = 'ftgo_small_relay_0_of_1'"
+        assert await connection.fetchval(slot)
+    finally:
+        await connection.close()
+
+
+async def test_a_relay_that_does_not_exist_ends_the_start_with_a_sentence(dsn, monkeypatch):
+    monkeypatch.setenv("FTGO_RELAY", "carrier-pigeon")
+    monkeypatch.setenv("FTGO_RELAY_SHARD", "2")
+    monkeypatch.setenv("FTGO_RELAY_SHARDS", "2")
+    process = await _process(dsn, NO_KAFKA, free_port())
+    said = (await asyncio.wait_for(process.communicate(), 30))[0].decode()
+    assert process.returncode == 2
+    assert "FTGO_RELAY: Input should be 'polling' or 'log-tailing', not 'carrier-pigeon'" in said
+    assert "FTGO_RELAY_SHARDS: Value error, relay 2 of 2: FTGO_RELAY_SHARD counts from 0" in said
+
+
 async def handled(dsn: str, message_id: str) -> None:
     connection = await asyncpg.connect(dsn)
     try:

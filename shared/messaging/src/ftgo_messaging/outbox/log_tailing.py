@@ -21,7 +21,7 @@ from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.delivery import LeaseLost, Row
 from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
 from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, Relation, lsn_of
-from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.polling import PollingPublisher, rest_after
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
 from ftgo_messaging.outbox.slot import Slot
 from ftgo_messaging.outbox.table import PUBLICATION
@@ -34,6 +34,7 @@ CONFIRM_SECONDS = 1.0
 LOOK_SECONDS = 10.0
 """How often the slot is measured, and the table looked at for rows that the stream has missed."""
 
+_COLUMNS = ("position", "shard", "message_id", "channel", "key", "headers", "body")
 _headers_of = msgspec.json.Decoder(dict[str, str])
 _END_OF_LOG = text("SELECT CAST(pg_current_wal_flush_lsn() AS text)")
 _WRITTEN_LOG = text("SELECT CAST(pg_current_wal_insert_lsn() AS text)")
@@ -85,7 +86,7 @@ class LogTailing:
         """What is true before the stream is open."""
         self.sweeping = True
         self._shards: set[int] = set()
-        self._columns: dict[int, dict[str, int]] = {}
+        self._columns: dict[int, list[int]] = {}
         self._in_transaction = False
         self._done = 0  # end of the last transaction that is published, or left to the sweep
         self._kept = 0
@@ -189,7 +190,10 @@ class LogTailing:
             if stream is None or self.sweeping:
                 return await self._sweep(stream, patience)
             events = await stream.read(self._batch, min(patience, self.lease.renew_in))
-            return await self._publish(stream, events)
+            published = await self._publish(stream, events)
+            if patience and len(events) < self._batch:
+                await asyncio.sleep(rest_after(published))
+            return published
         except LeaseLost as error:
             log.warning("relay.lease_lost", error=str(error))
             await self._close()
@@ -297,20 +301,18 @@ class LogTailing:
                 case Begin():
                     self._in_transaction, self._xid = True, event.xid
                 case Relation():
-                    self._columns[event.id] = {name: i for i, name in enumerate(event.columns)}
+                    self._columns[event.id] = [event.columns.index(name) for name in _COLUMNS]
         return rows, shown, end
 
     def _row(self, insert: Insert) -> Row:
-        at, values = self._columns[insert.relation], insert.values
-
-        def value(column: str) -> bytes:
-            return values[at[column]] or b""
-
-        message_id = value("message_id").hex()
-        dashed = "-".join((message_id[:8], message_id[8:12], message_id[12:16], message_id[16:20], message_id[20:]))
-        headers = _headers_of.decode(value("headers"))
-        message = Message(dashed, value("channel").decode(), value("key").decode(), headers, value("body"))
-        return Row(int.from_bytes(value("position")), int.from_bytes(value("shard")), message)
+        values = insert.values
+        position, shard, message_id, channel, key, headers, body = [
+            values[i] or b"" for i in self._columns[insert.relation]
+        ]
+        x = message_id.hex()
+        dashed = f"{x[:8]}-{x[8:12]}-{x[12:16]}-{x[16:20]}-{x[20:]}"
+        message = Message(dashed, channel.decode(), key.decode(), _headers_of.decode(headers), body)
+        return Row(int.from_bytes(position), int.from_bytes(shard), message)
 
     # -- sweeping --------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,10 @@ BACKLOG = Gauge("ftgo_outbox_batch", "Rows found by the last poll; at the batch 
 SHORTEST_INTERVAL = 0.05
 """Seconds until the next poll after one that found something. Each empty poll doubles it, up to the interval."""
 
+REST = 0.01
+"""Seconds, at most, that a relay lets rows gather after a round, in proportion to what it has just moved. Under load
+that makes rounds larger and fewer, and leaves the machine to the writers; a lone message never waits for it."""
+
 _headers_of = msgspec.json.Decoder(dict[str, str])
 _SELECT = (
     "SELECT position, shard, CAST(message_id AS text), channel, key, CAST(headers AS text), body FROM outbox "
@@ -41,6 +45,11 @@ _NOT_STOPPED = (
 _ALL = text(_SELECT.format(where=""))
 _SHARDS = text(_SELECT.format(where=f"WHERE {_MY_SHARDS} "))
 _FLOWING = text(_SELECT.format(where=f"WHERE {_MY_SHARDS} AND {_NOT_STOPPED} "))
+
+
+def rest_after(moved: int) -> float:
+    """Seconds: nothing to speak of after one message, all of the rest after fifty."""
+    return REST * min(moved - 1, 49) / 49 if moved > 1 else 0.0
 
 
 class PollingPublisher:
@@ -140,6 +149,7 @@ class PollingPublisher:
         pause = self._pause
         if (retry := self.delivery.stopped.next_attempt()) is not None:
             pause = min(pause, max(retry, SHORTEST_INTERVAL))
+        await asyncio.sleep(rest_after(self.status.found))
         await self._wake_up.wait(pause)
 
     def stop(self) -> None:
