@@ -13,6 +13,7 @@ from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
 from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
 from ftgo_contracts.money import Money
 from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import SAGA_ID, Message
 from ftgo_messaging.replies import Success
 from ftgo_messaging.testing.memory import Memory
 
@@ -30,9 +31,10 @@ def authorize(amount: str, order: str = ORDER):
     return lambda uow: authorize_payment(command, uow)
 
 
-def revise(amount: str):
+def revise(amount: str, saga: str | None = None):
     command = ReviseAuthorization(consumer_id=ASHA, order_id=ORDER, amount=Money.of(amount))
-    return lambda uow: revise_authorization(command, uow)
+    message = Message(new_id(), "accounting.commands", ASHA, {SAGA_ID: saga or new_id()}, b"")
+    return lambda uow: revise_authorization(command, uow, message)
 
 
 def reverse():
@@ -66,15 +68,38 @@ async def test_asking_again_gives_the_same_authorization(memory):
     assert memory.get(ACCOUNTS, ASHA).authorized == Money.of("61.70")
 
 
-async def test_too_much_is_declined_and_leaves_nothing(memory):
+async def test_too_much_is_declined_and_leaves_a_note_only(memory):
     assert await memory.run(authorize("1000.01")) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
-    assert (memory.aggregates, memory.appended, memory.messages) == ({}, [], [])
+    assert memory.get(AUTHORIZATIONS, ORDER).state is AuthorizationState.DECLINED
+    assert (len(memory.aggregates), memory.appended, memory.messages) == (1, [], [])
+
+
+async def test_a_declined_payment_stays_declined(memory):
+    """The command once more, out of a dead letter, after the order was rejected and the credit limit raised."""
+    await memory.run(lambda uow: accounts.open_account(ASHA, uow))
+    assert await memory.run(authorize("1000.01")) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
+    await memory.run(lambda uow: accounts.change_credit_limit(ASHA, Money.of("5000.00"), uow))
+    assert await memory.run(authorize("1000.01")) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
+    assert await memory.run(reverse()) == Success()
+    assert memory.get(ACCOUNTS, ASHA).authorized == Money.zero()
+
+
+async def test_a_revision_is_decided_once(memory):
+    """The commands of sagas that are over, out of a dead letter: they change nothing any more."""
+    await memory.run(authorize("60.00"))
+    assert await memory.run(revise("80.00", "a")) == Success()
+    assert await memory.run(revise("20.00", "b")) == Success()
+    assert await memory.run(revise("1000.01", "c")) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
+    await memory.run(lambda uow: accounts.change_credit_limit(ASHA, Money.of("5000.00"), uow))
+    assert await memory.run(revise("80.00", "a")) == Success()
+    assert await memory.run(revise("1000.01", "c")) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
+    assert memory.get(ACCOUNTS, ASHA).authorized == memory.get(AUTHORIZATIONS, ORDER).amount == Money.of("20.00")
 
 
 async def test_credit_runs_out(memory):
     await memory.run(authorize("600.00"))
     assert await memory.run(authorize("400.01", OTHER)) == PaymentDeclined(reason="INSUFFICIENT_CREDIT")
-    assert isinstance(await memory.run(authorize("400.00", OTHER)), PaymentAuthorized)
+    assert isinstance(await memory.run(authorize("400.00", new_id())), PaymentAuthorized)
 
 
 async def test_a_disabled_account_declines_until_it_is_enabled(memory):
@@ -83,7 +108,7 @@ async def test_a_disabled_account_declines_until_it_is_enabled(memory):
     await memory.run(lambda uow: accounts.disable_account(ASHA, uow))
     assert await memory.run(authorize("1.00")) == PaymentDeclined(reason="DISABLED")
     await memory.run(lambda uow: accounts.enable_account(ASHA, uow))
-    assert isinstance(await memory.run(authorize("1.00")), PaymentAuthorized)
+    assert isinstance(await memory.run(authorize("1.00", OTHER)), PaymentAuthorized)
     assert entries(memory) == ["ACCOUNT_OPENED", "ACCOUNT_DISABLED", "ACCOUNT_ENABLED", "PAYMENT_AUTHORIZED"]
 
 

@@ -9,10 +9,12 @@ from datetime import datetime
 from typing import Any
 
 from ftgo_contracts.money import Money
+from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_position_table
 from sqlalchemy import Column, DateTime, Integer, MetaData, Numeric, Table, Text, Uuid
+from sqlalchemy.dialects.postgresql import JSON
 
 from ftgo_accounting.domain.account import Account, AccountState, Entry, EntryType
 from ftgo_accounting.domain.authorization import Authorization, AuthorizationState
@@ -54,6 +56,8 @@ authorizations = Table(
     Column("consumer_id", Uuid(as_uuid=False), nullable=False),
     Column("amount", Numeric(12, 2), nullable=False),
     Column("state", Text, nullable=False),
+    Column("declined", Text, nullable=False),
+    Column("revisions", JSON, nullable=False),
 )
 
 
@@ -107,6 +111,8 @@ def _authorization_from_row(row: Mapping[str, Any]) -> Authorization:
         consumer_id=str(row["consumer_id"]),
         amount=Money.of(row["amount"]),
         state=AuthorizationState(row["state"]),
+        declined=row["declined"],
+        revisions=codec.decode(row["revisions"], tuple[tuple[str, str], ...]),
     )
 
 
@@ -117,6 +123,8 @@ def _authorization_to_row(authorization: Authorization) -> dict[str, Any]:
         "consumer_id": authorization.consumer_id,
         "amount": authorization.amount.decimal,
         "state": authorization.state.value,
+        "declined": authorization.declined,
+        "revisions": codec.encode(authorization.revisions).decode(),
     }
 
 

@@ -1,7 +1,7 @@
 """Authorize, revise and reverse the payment of an order.
 
 All three lock the consumer's account first, so two authorizations at once are decided one after the other and never
-exceed the limit together. All three may be repeated under a new message id.
+exceed the limit together. All three may be repeated under a new message id, however late.
 """
 
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
@@ -11,10 +11,9 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS, AUTHORIZATIONS
 from ftgo_accounting.application.ledger import keep
-from ftgo_accounting.domain.account import Account
+from ftgo_accounting.domain.account import Account, PaymentRefused
 from ftgo_accounting.domain.authorization import (
     Authorization,
-    AuthorizationIsReversed,
     AuthorizationState,
     NotAuthorized,
 )
@@ -29,16 +28,19 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Autho
     """Set the amount aside. An order that is authorized already gets the same authorization again.
 
     Opens the account when there is none: the sender has had the consumer verified by its owner, so the news of the
-    registration is merely late. Raises PaymentRefused, and has then written nothing."""
+    registration is merely late. Raises PaymentRefused, and has then written only that; it stays refused."""
     known = await uow.find(ACCOUNTS, command.consumer_id)
     authorization = await uow.find(AUTHORIZATIONS, command.order_id)
     if authorization is not None:
-        if authorization.reversed:
-            raise AuthorizationIsReversed(f"The authorization of order {command.order_id} was reversed.")
+        authorization.check()
         return authorization
     account = known or Account.unopened(command.consumer_id)
     opening = [] if known else [account.open()]
-    entry = account.apply(*opening).authorize(command.order_id, command.amount)
+    try:
+        entry = account.apply(*opening).authorize(command.order_id, command.amount)
+    except PaymentRefused as refusal:
+        uow.save(AUTHORIZATIONS, Authorization.decline(command.order_id, new_id(), command.consumer_id, refusal))
+        raise
     keep(account, [*opening, entry], uow)
     authorization = Authorization(
         command.order_id, new_id(), command.consumer_id, command.amount, AuthorizationState.AUTHORIZED
@@ -47,18 +49,25 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Autho
     return authorization
 
 
-async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork) -> None:
-    """Set another amount aside instead. Raises PaymentRefused when it is more and the account does not give it, and
+async def revise_authorization(command: ReviseAuthorization, revision: str, uow: UnitOfWork) -> None:
+    """Set another amount aside instead. ``revision`` is decided once.
+
+    Raises PaymentRefused when it is more and the account does not give it, and has then written only that. Raises
     NotAuthorized when there is nothing to revise."""
     account = await uow.find(ACCOUNTS, command.consumer_id)
     authorization = await uow.find(AUTHORIZATIONS, command.order_id)
-    if account is None or authorization is None or authorization.reversed:
+    if account is None or authorization is None or not authorization.stands:
         raise NotAuthorized(f"The payment of order {command.order_id} is not authorized.")
-    if authorization.amount == command.amount:
+    if authorization.was_revised(revision):
         return
-    entry = account.revise(command.order_id, authorization.amount, command.amount)
-    keep(account, [entry], uow)
-    uow.save(AUTHORIZATIONS, authorization.revise(command.amount))
+    if authorization.amount != command.amount:
+        try:
+            entry = account.revise(command.order_id, authorization.amount, command.amount)
+        except PaymentRefused as refusal:
+            uow.save(AUTHORIZATIONS, authorization.refuse_revision(revision, refusal))
+            raise
+        keep(account, [entry], uow)
+    uow.save(AUTHORIZATIONS, authorization.revise(revision, command.amount))
 
 
 async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) -> None:
@@ -66,8 +75,8 @@ async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) 
     authorization that comes later (the two commands may have overtaken each other) does not stand for ever."""
     account = await uow.find(ACCOUNTS, command.consumer_id)
     authorization = await uow.find(AUTHORIZATIONS, command.order_id)
-    if account is None or authorization is None:
-        uow.save(AUTHORIZATIONS, Authorization.tombstone(command.order_id, new_id(), command.consumer_id))
-    elif not authorization.reversed:
+    if authorization is None:
+        pass
+    elif authorization.stands and account is not None:
         keep(account, [account.reverse(command.order_id, authorization.amount)], uow)
         uow.save(AUTHORIZATIONS, authorization.reverse())

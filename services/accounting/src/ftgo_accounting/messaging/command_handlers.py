@@ -3,6 +3,7 @@
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
 from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.message import SAGA_ID, Message
 from ftgo_messaging.replies import Reply, Success
 from ftgo_messaging.unit_of_work import UnitOfWork
 
@@ -22,10 +23,11 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Reply
     return PaymentAuthorized(authorization_id=authorization.id)
 
 
-@COMMANDS.handle(ReviseAuthorization, loads=loads)
-async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork) -> Reply:
+@COMMANDS.handle(ReviseAuthorization, loads=loads, with_message=True)
+async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork, message: Message) -> Reply:
     try:
-        await authorizations.revise_authorization(command, uow)
+        # A revision is its saga's: each saga on an order revises at most once.
+        await authorizations.revise_authorization(command, message.headers.get(SAGA_ID, message.id), uow)
     except PaymentRefused as refusal:
         return _declined(refusal)
     return Success()

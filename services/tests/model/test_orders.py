@@ -1,0 +1,191 @@
+"""Orders that are created, cancelled and revised while messages come in any order, twice, late, and processes crash.
+
+No service imports another, so this stands beside them: a test may put together what the sources must not. Hypothesis
+chooses what happens; a failure prints the shortest list of steps that it has found. The choice is the same in every
+run; ``--hypothesis-seed=N`` makes another.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import hypothesis
+import pytest
+from ftgo_kitchen.application import tickets
+from ftgo_kitchen.domain.ticket import TicketNotFound
+from ftgo_kitchen.domain.ticket import WrongState as WrongTicketState
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.sagas import timeouts
+from ftgo_order.application.cancel_order import cancel_order
+from ftgo_order.application.create_order import CreateOrder, put_order
+from ftgo_order.application.revise_order import revise_order
+from ftgo_order.domain.order import Address, Delivery, WrongState
+from ftgo_order.domain.pricing import RequestedLineItem
+from ftgo_order.sagas import ORCHESTRATOR
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from world import CONSUMERS, RESTAURANT, World
+
+DELIVERY = Delivery(datetime(2030, 1, 1, tzinfo=UTC), Address("1 Main Street", None, "Oakland", "CA", "94611"))
+
+pick = st.integers(0, 10**6)
+lines = st.lists(st.sampled_from(["1", "2"]), min_size=1, max_size=2, unique=True).flatmap(
+    lambda ids: st.tuples(*(st.builds(RequestedLineItem, st.just(i), st.integers(1, 3)) for i in ids))
+)
+
+
+class Orders(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.world = World()
+
+    @initialize(orders=st.lists(st.tuples(st.sampled_from(CONSUMERS), lines), max_size=2))
+    def begin(self, orders: list[tuple[str, tuple[RequestedLineItem, ...]]]) -> None:
+        for consumer, items in orders:
+            self.create(consumer, items)
+        self.deliver_all()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        result = self.loop.run_until_complete(work)
+        self.world.relay()
+        return result
+
+    def teardown(self) -> None:
+        try:
+            self.run(self.world.settle())
+            self.world.check()
+            self.world.check_settled()
+        finally:
+            self.loop.close()
+
+    @invariant()
+    def holds(self) -> None:
+        self.world.check()
+
+    # -- what people do --------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.world.orders) < 3)
+    @rule(consumer=st.sampled_from(CONSUMERS), items=lines)
+    def create(self, consumer: str, items: tuple[RequestedLineItem, ...]) -> None:
+        request = CreateOrder(consumer, RESTAURANT, DELIVERY, items)
+        self.run(self.world.order.memory.run(lambda uow: put_order(request, new_id(), uow)))
+
+    @precondition(lambda self: self.world.orders)
+    @rule(n=pick)
+    def cancel(self, n: int) -> None:
+        order = self._one(self.world.orders, n)
+        with contextlib.suppress(WrongState):
+            self.run(self.world.order.memory.run(lambda uow: cancel_order(order.id, uow)))
+
+    @precondition(lambda self: self.world.orders)
+    @rule(n=pick, items=lines)
+    def revise(self, n: int, items: tuple[RequestedLineItem, ...]) -> None:
+        order = self._one(self.world.orders, n)
+        with contextlib.suppress(WrongState):
+            self.run(self.world.order.memory.run(lambda uow: revise_order(order.id, items, uow)))
+
+    @precondition(lambda self: self.world.tickets)
+    @rule(n=pick, prepare=st.booleans())
+    def cook(self, n: int, prepare: bool) -> None:
+        ticket = self._one(list(self.world.tickets.values()), n)
+        soon = datetime.now(UTC) + timedelta(hours=1)
+        with contextlib.suppress(WrongTicketState, TicketNotFound):
+            if prepare:
+                self.run(self.world.kitchen.memory.run(lambda uow: tickets.start_preparing(ticket.id, uow)))
+            else:
+                self.run(self.world.kitchen.memory.run(lambda uow: tickets.accept(ticket.id, soon, uow)))
+
+    # -- what messages do --------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.world.waiting())
+    @rule(n=pick, many=st.integers(1, 8))
+    def deliver(self, n: int, many: int) -> None:
+        for _ in range(many):
+            if waiting := self.world.waiting():
+                self.run(self.world.deliver(self._one(waiting, n)))
+
+    @precondition(lambda self: self.world.waiting())
+    @rule()
+    def deliver_all(self) -> None:
+        while waiting := self.world.waiting():
+            for key in waiting:
+                self.run(self.world.deliver(key))
+
+    @precondition(lambda self: self.world.queues)
+    @rule(n=pick, m=pick)
+    def publish_again(self, n: int, m: int) -> None:
+        queue = self._one(list(self.world.queues.values()), n)
+        self.world.publish_again(self._one(queue.log, m))
+
+    @precondition(lambda self: self.world.waiting())
+    @rule(n=pick)
+    def set_aside(self, n: int) -> None:
+        self.world.lose(self._one(self.world.waiting(), n))
+
+    @precondition(lambda self: any(map(self.world.awaited, self.world.unfinished)))
+    @rule(n=pick, new=st.booleans())
+    def a_command_is_lost(self, n: int, new: bool) -> None:
+        """An awaited command becomes a dead letter; the saga times out, or is made to ask anew. Then all goes well."""
+        saga = self._one([s for s in self.world.unfinished if self.world.awaited(s)], n)
+        self.world.lose(self.world.awaited(saga) or ("", ""))
+        if new:
+            self.run(
+                self.world.order.memory.run(lambda uow: timeouts.retry(ORCHESTRATOR, saga.saga_id, uow, new_id=True))
+            )
+        else:
+            self.run(self.world.overdue(saga, attempts=100))
+        self.deliver_all()
+
+    @precondition(lambda self: self.world.set_aside)
+    @rule(n=pick)
+    def redrive(self, n: int) -> None:
+        self.run(self.world.handle(self.world.set_aside.pop(n % len(self.world.set_aside))))
+
+    # -- what machines and operators do ------------------------------------------------------------------------------
+
+    @rule(n=pick, back=st.integers(1, 5))
+    def crash(self, n: int, back: int) -> None:
+        self.world.crash(self._one(list(self.world.services), n), back)
+
+    @precondition(lambda self: self.world.unfinished)
+    @rule(n=pick)
+    def remind(self, n: int) -> None:
+        self.run(self.world.overdue(self._one(self.world.unfinished, n)))
+
+    @precondition(lambda self: self.world.unfinished)
+    @rule(n=pick)
+    def time_out(self, n: int) -> None:
+        self.run(self.world.overdue(self._one(self.world.unfinished, n), attempts=100))
+
+    @precondition(lambda self: self.world.unfinished)
+    @rule(n=pick, new=st.booleans())
+    def operator_retries(self, n: int, new: bool) -> None:
+        saga = self._one(self.world.unfinished, n)
+        self.run(self.world.order.memory.run(lambda uow: timeouts.retry(ORCHESTRATOR, saga.saga_id, uow, new_id=new)))
+
+    @precondition(lambda self: self.world.unfinished)
+    @rule(n=pick)
+    def operator_turns_back(self, n: int) -> None:
+        saga = self._one(self.world.unfinished, n)
+        with contextlib.suppress(timeouts.PastItsPivot):
+            self.run(self.world.order.memory.run(lambda uow: timeouts.compensate(ORCHESTRATOR, saga.saga_id, uow)))
+
+    def _one(self, things: Any, n: int) -> Any:
+        return things[n % len(things)]
+
+
+TestOrders = Orders.TestCase
+TestOrders.pytestmark = [
+    pytest.mark.timeout(600)
+]  # seconds when it is green; a failure is made short, which takes long
+TestOrders.settings = hypothesis.settings(
+    max_examples=int(os.environ.get("FTGO_MODEL_EXAMPLES", "200")),
+    stateful_step_count=40,
+    deadline=None,
+    derandomize="FTGO_MODEL_EXAMPLES" not in os.environ,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
