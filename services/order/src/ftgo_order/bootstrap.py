@@ -1,5 +1,7 @@
 """The composition root: the one place where the parts of the order service are wired."""
 
+from datetime import timedelta
+
 from ftgo_contracts.channels import (
     CANCEL_ORDER_REPLIES,
     CONSUMER_EVENTS,
@@ -7,6 +9,7 @@ from ftgo_contracts.channels import (
     RESTAURANT_EVENTS,
     REVISE_ORDER_REPLIES,
 )
+from ftgo_messaging import retention
 from ftgo_messaging.sagas.recovery import reconcile_forever
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
@@ -26,6 +29,10 @@ def build(settings: OrderSettings) -> Service:
     service.read(sagas.handlers(), CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
     service.read(REPLICAS, CONSUMER_EVENTS, RESTAURANT_EVENTS)
     service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.transactions))
+    service.retention += [
+        retention.finished_sagas(timedelta(days=settings.sagas_days)),
+        retention.rows_since("idempotency_keys", "at", timedelta(days=settings.idempotency_keys_days)),
+    ]
     app = create_app("FTGO Order", "Orders, and the sagas that create, cancel and revise them.")
     app.include_router(router)
     app.state.order_changes = changes

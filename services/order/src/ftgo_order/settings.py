@@ -9,3 +9,5 @@ class OrderSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="FTGO_ORDER_", extra="ignore")
 
     port: int = Field(default=8082, ge=1, le=65535)
+    # For how long a client may repeat a request with its Idempotency-Key.
+    idempotency_keys_days: float = Field(default=7, gt=0)

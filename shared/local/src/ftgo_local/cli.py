@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from ftgo_local import dead_letters, sagas
 from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
-from ftgo_local import sagas
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
@@ -36,6 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(sagas.app, name="saga")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 UNITS = (*SERVICES, *INFRASTRUCTURE)
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]

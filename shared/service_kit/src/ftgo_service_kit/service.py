@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import structlog
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from ftgo_messaging import retention
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.kafka.publisher import KafkaPublisher
@@ -22,7 +24,9 @@ from ftgo_messaging.transactions import GroupCommit, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
+from ftgo_service_kit.bearer import Bearer, read_public_key
 from ftgo_service_kit.database import make_engine
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
@@ -87,7 +91,13 @@ class Service:
         self.notifier = Notifier(self.engine)
         self.consumers: Sequence[Consumer] = ()
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
-        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self.background: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            lambda: retention.retain_forever(self.engine, self.retention)
+        ]
+        self.retention = [
+            retention.processed_messages(timedelta(days=settings.processed_messages_days)),
+            retention.dead_letters(timedelta(days=settings.dead_letters_days)),
+        ]
         self.app: FastAPI | None = None
         self.parts = ALL_PARTS
         self.stopping = False
@@ -118,6 +128,9 @@ class Service:
         app.state.group_commit = self.group_commit
         app.state.engine = self.engine
         app.state.transactions = self.transactions
+        if self.settings.admin_key_file is not None:
+            key = read_public_key(self.settings.admin_key_file)
+            app.include_router(admin_router(Bearer(key, self.settings.admin_issuer, f"ftgo-{self.name}")))
         self.app = app
 
     def run(self, *parts: Part) -> None:

@@ -2,10 +2,13 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ftgo_service_kit.bearer import read_public_key
 
 
 class ServiceSettings(BaseSettings):
@@ -29,6 +32,34 @@ class ServiceSettings(BaseSettings):
     instance: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,200}$")
     # Seconds without progress until a consumer is not ready, and begins anew.
     patience: float = Field(default=60, ge=1, validation_alias="FTGO_PATIENCE")
+
+    # The admin API is off without it: a JWK file with the public P-256 key that signs administrators' tokens.
+    admin_key_file: FilePath | None = Field(default=None, validation_alias="FTGO_ADMIN_KEY_FILE")
+    admin_issuer: str = Field(default="ftgo-admin", min_length=1, validation_alias="FTGO_ADMIN_ISSUER")
+
+    # For how long Kafka keeps messages, and for how long we remember what was done with them: longer.
+    topic_retention_days: float = Field(default=7, gt=0, validation_alias="FTGO_TOPIC_RETENTION_DAYS")
+    processed_messages_days: float = Field(default=14, validation_alias="FTGO_PROCESSED_MESSAGES_DAYS")
+    dead_letters_days: float = Field(default=30, validation_alias="FTGO_DEAD_LETTERS_DAYS")
+    sagas_days: float = Field(default=30, validation_alias="FTGO_SAGAS_DAYS")
+
+    @field_validator("processed_messages_days", "dead_letters_days", "sagas_days")
+    @classmethod
+    def _longer_than_the_topics(cls, days: float, given: ValidationInfo) -> float:
+        topics = given.data.get("topic_retention_days")
+        if topics is not None and days <= topics:
+            raise ValueError(
+                f"{days:g} days are not more than the {topics:g} for which topics keep messages "
+                "(FTGO_TOPIC_RETENTION_DAYS): a message that is read again later would take effect twice. Raise it"
+            )
+        return days
+
+    @field_validator("admin_key_file")
+    @classmethod
+    def _is_a_public_key(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_public_key(path)
+        return path
 
     @model_validator(mode="before")
     @classmethod

@@ -65,6 +65,8 @@ idempotency_keys = Table(
     Column("at", DateTime(timezone=True), nullable=False),
 )
 
+Index("idempotency_keys_at", idempotency_keys.c.at)  # for their retention
+
 consumer_replicas = Table(
     "consumer_replicas",
     METADATA,

@@ -98,6 +98,37 @@ class NotResolvable(DomainError):
     status = 409
 
 
+def document(letter: DeadLetter) -> dict[str, Any]:
+    """The letter for people and programs: text where it is text, the exact body in base64 where it is not."""
+    body = letter.body
+    try:
+        bodies = {"body": None if body is None else body.decode()}
+    except UnicodeDecodeError:
+        bodies = {"bodyBase64": b64encode(body or b"").decode()}
+    return {
+        "id": letter.id,
+        "state": letter.state.value,
+        "attempts": letter.attempts,
+        "consumer": letter.consumer,
+        "channel": letter.channel,
+        "partition": letter.partition,
+        "offset": letter.position,
+        "key": _readable(letter.key),
+        "messageId": letter.message_id,
+        "type": letter.type,
+        "failedAt": letter.failed_at.isoformat(),
+        "parksKey": letter.parks_key,
+        "resolvedAt": None if letter.resolved_at is None else letter.resolved_at.isoformat(),
+        "headers": [[name, _readable(value)] for name, value in letter.headers],
+        **bodies,
+        "error": letter.error,
+    }
+
+
+def _readable(value: bytes | None) -> str | None:
+    return None if value is None else value.decode(errors="backslashreplace")
+
+
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 # A record without an id is not recognised as handled when it comes again after a crash: by where it stood, it is. The
@@ -275,8 +306,8 @@ async def discard(connection: Connection, letter_id: int) -> DeadLetter:
     letter = await take(connection, letter_id)
     if letter.state is State.DISCARDED:
         return letter
-    if letter.state not in {State.DEAD, State.PARKED}:
-        raise NotResolvable(f"Dead letter {letter_id} is {letter.state}: only a DEAD or PARKED one can be discarded.")
+    if letter.state not in UNRESOLVED:
+        raise NotResolvable(f"Dead letter {letter_id} is {letter.state}: it is handled, there is nothing to discard.")
     await resolve(connection, letter, State.DISCARDED)
     return await get_letter(connection, letter_id)
 

@@ -22,19 +22,28 @@ class Progress:
         self._at = clock()
         self._lags: dict[TopicPartition, int] = {}
         self.waiting = False
+        self.steps = 0
 
-    def made(self) -> None:
-        """A batch was handled, or the consumer begins anew."""
+    def begin(self) -> None:
+        """The patience counts from now on."""
         self._at = self._clock()
 
-    def observe(self, lags: Mapping[TopicPartition, int], *, silent: bool) -> None:
-        """The lags as they are now. ``silent``: no fetch has been answered for longer than the patience."""
+    def made(self) -> None:
+        """There was progress."""
+        self.steps += 1
+        self._at = self._clock()
+
+    def observe(self, lags: Mapping[TopicPartition, int], assigned: int, *, silent: bool) -> None:
+        """The lags as far as they are known, of so many partitions. ``silent``: no fetch has been answered for longer
+        than the patience."""
         for gone in self._lags.keys() - lags.keys():
             LAG.remove(self._consumer, gone.topic, str(gone.partition))
         for partition, lag in lags.items():
             LAG.labels(self._consumer, partition.topic, str(partition.partition)).set(lag)
         self._lags = dict(lags)
-        if not silent and not any(lags.values()):
+        if not assigned:
+            self.begin()  # others have all the partitions
+        elif not silent and len(lags) == assigned and not any(lags.values()):
             self.made()
         AGE.labels(self._consumer).set(self.age)
 

@@ -71,19 +71,25 @@ class ChannelConsumer:
         self._redriver = Redriver(self._processor)
         self._max_records = max_records
         self._instance = instance
-        self._failures = 0
+        self.attempts = 0
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._revocations = 0
+        self.revocations = 0
         self._next: dict[TopicPartition, int] = {}
         self._members: deque[tuple[float, str]] = deque(maxlen=4)
         self._progress = Progress(name, patience)
         self._offsets = Offsets(name)
         self.running = False
         self._broker = KafkaBroker(
-            bootstrap, apply_types=False, logger=None, allow_auto_create_topics=False, graceful_timeout=_STOP_SECONDS
+            bootstrap,
+            apply_types=False,
+            logger=None,
+            allow_auto_create_topics=False,
+            graceful_timeout=_STOP_SECONDS,
+            # How soon a topic is seen that was deleted and made anew.
+            metadata_max_age_ms=30_000,
         )
         self._subscriber = self._broker.subscriber(
             *self.channels,
@@ -120,7 +126,7 @@ class ChannelConsumer:
                 await self._broker.stop()
                 await asyncio.sleep(random.uniform(0.5, 1.5))
             else:
-                self._progress.made()
+                self._progress.begin()
                 self.running = True
                 return
 
@@ -147,33 +153,37 @@ class ChannelConsumer:
             await asyncio.gather(redriving, return_exceptions=True)
 
     async def _watch(self, every: float) -> None:
-        begun_anew = False
+        begun_anew: int | None = None
         while True:
             await asyncio.sleep(every)
             self._check_instance()
             if not self.running:
                 continue
             await self._observe()
-            if not self._progress.late:
-                begun_anew = False
-            elif self._progress.stuck:
-                if begun_anew:
+            if self._progress.stuck:
+                if begun_anew == self._progress.steps:
                     raise ConsumerStuck(f"consumer {self.name} makes no progress, and beginning anew did not help")
-                begun_anew = True
+                begun_anew = self._progress.steps
                 log.error("consumer.stuck", consumer=self.name, seconds=round(self._progress.age))
                 await self.stop()
                 await self.start()
 
     @property
+    def partitions(self) -> frozenset[TopicPartition]:
+        """What it may read at present."""
+        consumer: Any = self._subscriber.consumer
+        return frozenset() if consumer is None else frozenset(consumer.assignment())
+
+    @property
     def progress_ok(self) -> bool:
         """Connected, the last batch did not fail, and there is progress if there is anything to do."""
-        return self.running and self._failures == 0 and not self._progress.late
+        return self.running and self.attempts == 0 and not self._progress.late
 
     async def _observe(self) -> None:
         consumer: Any = self._subscriber.consumer
         lags: dict[TopicPartition, int] = {}
         last_fetch = 0.0
-        assigned = consumer.assignment() if consumer is not None else ()
+        assigned = self.partitions
         for partition in assigned:
             with contextlib.suppress(IllegalStateError, AssertionError, TimeoutError, KafkaError, AttributeError):
                 last_fetch = max(last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
@@ -185,7 +195,7 @@ class ChannelConsumer:
                             handled = await consumer.position(partition)
                     lags[partition] = max(0, end - handled)
         silent = bool(assigned) and time.time() - last_fetch > self._progress.patience
-        self._progress.observe(lags, silent=silent)
+        self._progress.observe(lags, len(assigned), silent=silent)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -199,10 +209,10 @@ class ChannelConsumer:
         consumer: Any = message.consumer
         records: list[Any] = [message.raw_message]
         if self._max_records > 1:
-            revocations = self._revocations
+            revocations = self.revocations
             # During a rebalance this waits for the new assignment.
             more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
-            if self._revocations != revocations:
+            if self.revocations != revocations:
                 # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
                 records = []
             records += [record for batch in more.values() for record in batch]
@@ -213,9 +223,9 @@ class ChannelConsumer:
             await self._handle(consumer, records)
         finally:
             self._idle.set()
-        if self._failures:
+        if self.attempts:
             # Nothing is fetched and nothing handled meanwhile; a stop need not wait for the end of the pause.
-            pause = min(0.1 * 2 ** min(self._failures, 6), 5.0) * random.uniform(0.5, 1.0)
+            pause = min(0.1 * 2 ** min(self.attempts, 6), 5.0) * random.uniform(0.5, 1.0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
@@ -225,14 +235,14 @@ class ChannelConsumer:
         try:
             await self._processor.process([_received(r) for r in records])
         except Exception as error:
-            self._failures += 1
+            self.attempts += 1
             self._progress.waiting = is_transient(error)
-            log.warning("consumer.failed", consumer=self.name, error=repr(error), attempt=self._failures)
+            log.warning("consumer.failed", consumer=self.name, error=repr(error), attempt=self.attempts)
             _rewind(consumer, records)
             if not is_transient(error):
                 log.error("consumer.bug", consumer=self.name, exc_info=error)
             return
-        self._failures = 0
+        self.attempts = 0
         self._progress.waiting = False
         self._progress.made()
         offsets: dict[TopicPartition, int] = {}
@@ -249,7 +259,7 @@ class ChannelConsumer:
     async def revoked(self) -> None:
         """Give the partitions up only when the batch in flight has ended and its offsets are committed, so that the
         next owner begins behind it. One that takes too long is left to the duplicate check of its messages."""
-        self._revocations += 1
+        self.revocations += 1
         try:
             await asyncio.wait_for(self._idle.wait(), _REVOKE_SECONDS)
         except TimeoutError:
