@@ -4,7 +4,7 @@ What was handled must be remembered for longer than Kafka keeps messages. A mess
 was deleted, by a group whose offsets were reset for instance, would take effect twice.
 
 Old rows are found through the primary keys. Message and saga ids are UUIDv7 and begin with their time of birth, so
-"older than two weeks" is a range of the key, and no insert pays for a second index (docs/adr/0006).
+"older than two weeks" is a range of the key, and no insert pays for a second index (docs/adr/0007).
 """
 
 import asyncio

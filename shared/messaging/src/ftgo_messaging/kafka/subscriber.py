@@ -34,7 +34,8 @@ log = structlog.get_logger("ftgo.kafka")
 SESSION_SECONDS = 10.0
 _REVOKE_SECONDS = 5.0
 """How long a rebalance waits for the batch in flight; well below the time that the broker waits for us."""
-_STOP_SECONDS = 6.0
+_COMMIT_SECONDS = 2.0
+_STOP_SECONDS = 5.0
 
 
 class ConsumerStuck(Exception):
@@ -131,14 +132,13 @@ class ChannelConsumer:
                 return
 
     async def stop(self) -> None:
-        """Finish the batch in flight (6 s at most), commit its offsets, leave the group unless the membership is
+        """Finish the batch in flight (5 s at most), commit its offsets, leave the group unless the membership is
         static. A batch that does not end in time is rolled back, and comes again."""
         self._stopping.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._subscriber.consumer is not None:
-            await self._offsets.commit(self._subscriber.consumer)
+        await self._commit()
         await self._broker.stop()
         self.running = False
 
@@ -264,7 +264,13 @@ class ChannelConsumer:
             await asyncio.wait_for(self._idle.wait(), _REVOKE_SECONDS)
         except TimeoutError:
             log.warning("consumer.revoked_in_flight", consumer=self.name)
-        await self._offsets.commit(self._subscriber.consumer)
+        await self._commit()
+
+    async def _commit(self) -> None:
+        """Tell Kafka the offsets now. Not for long: without a coordinator the client would wait for ever."""
+        if self._subscriber.consumer is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._offsets.commit(self._subscriber.consumer), _COMMIT_SECONDS)
 
     def assigned(self) -> None:
         self._next.clear()
