@@ -37,7 +37,11 @@ class MustRunAlone(Exception):
 
 
 class Overloaded(Exception):
-    """The queue of waiting requests is full. Nothing was written; try again after a moment."""
+    """Too much waits already. Nothing was written; try again after ``retry_after`` seconds."""
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,13 +113,24 @@ class Transactions:
 class GroupCommit:
     """Concurrent requests share one transaction and one commit; a lone request waits for nobody.
 
-    At most ``limit`` requests wait: the next one gets Overloaded at once. ``submit`` returns after the commit. A
+    At most ``limit`` requests wait: the next one gets Overloaded at once. ``admit`` may raise it for reasons of its
+    own, and must not wait. ``submit`` returns after the commit. A
     caller that goes away (client disconnect) does not cancel its step: the transaction runs to its end."""
 
-    def __init__(self, transactions: Transactions, *, max_steps: int = 64, limit: int = 1000, workers: int = 2) -> None:
+    def __init__(
+        self,
+        transactions: Transactions,
+        *,
+        max_steps: int = 64,
+        limit: int = 1000,
+        workers: int = 2,
+        admit: Callable[[], None] = lambda: None,
+    ) -> None:
         self._transactions = transactions
         self._queue: asyncio.Queue[tuple[Step[Any], asyncio.Future[Any]]] = asyncio.Queue(limit)
         self._max_steps = max_steps
+        self._admit = admit
+        self.busy = 0
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -129,8 +144,14 @@ class GroupCommit:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def waiting(self) -> int:
+        """Requests whose transaction has not begun."""
+        return self._queue.qsize()
+
     async def submit(self, step: Step[T]) -> T:
         """Run a step; returns its result after the commit, or raises what it raised."""
+        self._admit()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait((step, future))
@@ -141,6 +162,7 @@ class GroupCommit:
     async def _work(self) -> None:
         while True:
             batch = [await self._queue.get()]
+            self.busy += 1
             while len(batch) < self._max_steps and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
@@ -150,6 +172,7 @@ class GroupCommit:
                 for _, future in batch:
                     _settle(future, error)
             finally:
+                self.busy -= 1
                 for _ in batch:
                     self._queue.task_done()
 

@@ -91,9 +91,13 @@ def _http(_: Request, error: Exception) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    if isinstance(error, Overloaded) or is_transient(error):
+    if isinstance(error, Overloaded):
+        log.warning("http.overloaded", error=str(error))
+        detail = "Too much waits already. Nothing was written: try again after the time that Retry-After names."
+        return problem(503, "unavailable", detail, headers={"Retry-After": str(error.retry_after)})
+    if is_transient(error):
         log.warning("http.unavailable", error=f"{type(error).__name__}: {error}")
-        detail = "Too busy, or a part is away just now. A write may have happened or not: ask before repeating it."
+        detail = "A part is away just now. A write may have happened or not: ask before repeating it."
         return problem(503, "unavailable", detail, headers={"Retry-After": "1"})
     log.error("http.bug", exc_info=error)
     return problem(500, "internal", "A mistake on our side. It is in the log.")

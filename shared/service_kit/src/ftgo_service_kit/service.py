@@ -17,6 +17,7 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.outbox.bound import OutboxBound
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
@@ -28,6 +29,7 @@ from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.bearer import Bearer, read_public_key
 from ftgo_service_kit.database import make_engine
+from ftgo_service_kit.limit_requests import LimitRequests
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.relays import make_relay
@@ -81,8 +83,12 @@ class Service:
         self.settings = settings
         self.engine: AsyncEngine = make_engine(settings, f"ftgo-{name}")
         self.transactions = Transactions(self.engine, name)
+        self.outbox_bound = OutboxBound(self.engine, settings.outbox_limit)
         self.group_commit = GroupCommit(
-            self.transactions, max_steps=min(settings.batch, 64), limit=settings.queue_limit
+            self.transactions,
+            max_steps=min(settings.batch, 64),
+            limit=settings.queue_limit,
+            admit=self.outbox_bound.admit,
         )
         self.wake_up = WakeUp()
         self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
@@ -128,6 +134,7 @@ class Service:
         app.state.group_commit = self.group_commit
         app.state.engine = self.engine
         app.state.transactions = self.transactions
+        app.add_middleware(LimitRequests, limit=self.settings.request_limit)
         if self.settings.admin_key_file is not None:
             key = read_public_key(self.settings.admin_key_file)
             app.include_router(admin_router(Bearer(key, self.settings.admin_issuer, f"ftgo-{self.name}")))
@@ -163,6 +170,8 @@ class Service:
         for consumer in self.consumers:
             await consumer.start()
         background = [asyncio.create_task(run(), name="background") for run in (*self.background, *self._hints())]
+        if Part.API in self.parts:
+            background.append(asyncio.create_task(self.outbox_bound.watch(), name="outbox bound"))
         background += [asyncio.create_task(c.watch(), name=f"consumer {c.name}") for c in self.consumers]
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)

@@ -27,6 +27,9 @@ class ServiceSettings(BaseSettings):
     relay_shard: int = Field(default=0, ge=0, validation_alias="FTGO_RELAY_SHARD")
     relay_shards: int = Field(default=1, ge=1, le=64, validation_alias="FTGO_RELAY_SHARDS")
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
+    # Requests in progress, event streams among them; and messages that wait for Kafka. More are answered by a 503.
+    request_limit: int = Field(default=2000, ge=1, validation_alias="FTGO_REQUEST_LIMIT")
+    outbox_limit: int = Field(default=200_000, ge=1, validation_alias="FTGO_OUTBOX_LIMIT")
     # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
     # restart moves no partitions. FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
     instance: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,200}$")
