@@ -1,7 +1,6 @@
 """A consumer in trouble, on a real Kafka and a real PostgreSQL: outages, rebalances, and getting stuck."""
 
 import asyncio
-import gc
 import json
 import time
 from collections import defaultdict
@@ -183,30 +182,6 @@ async def test_a_database_that_is_away_pauses_the_consumer_and_costs_nothing(
 
         await eventually(ready_again)
     assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [(0,)]
-
-
-# FastStream does not close the producer of a broker that could not be started.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-async def test_a_broker_that_is_away_for_long_is_waited_for(
-    transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
-) -> None:
-    """Longer than the session and the patience: the subscription begins anew, the process does not end."""
-    keys = [new_id() for _ in range(4)]
-    async with reader.reading(patience=5) as (consumer, watching):
-        await publish(kafka, channel, keys, range(5))
-        await until_noted(transactions, keys, range(5))
-        kafka.kill()
-        try:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(14):
-                    await asyncio.shield(watching)
-            assert not consumer.progress_ok
-        finally:
-            await kafka.start()
-        await publish(kafka, channel, keys, range(5, 10))
-        await until_noted(transactions, keys, range(10), within=60)
-        assert not watching.done()
-    gc.collect()  # what the clients' libraries left open is told now
 
 
 async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
