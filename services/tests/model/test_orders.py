@@ -126,11 +126,18 @@ class Orders(RuleBasedStateMachine):
     def set_aside(self, n: int) -> None:
         self.world.lose(self._one(self.world.waiting(), n))
 
-    @precondition(lambda self: any(map(self.world.awaited, self.world.unfinished)))
-    @rule(n=pick, new=st.booleans())
-    def a_command_is_lost(self, n: int, new: bool) -> None:
-        """An awaited command becomes a dead letter; the saga times out, or is made to ask anew. Then all goes well."""
-        saga = self._one([s for s in self.world.unfinished if self.world.awaited(s)], n)
+    @precondition(lambda self: self.world.unfinished)
+    @rule(n=pick, new=st.booleans(), rounds=st.integers(0, 8))
+    def a_command_is_lost(self, n: int, new: bool, rounds: int) -> None:
+        """After some time, an awaited command becomes a dead letter; the saga times out, or is made to ask anew. Then
+        all goes well."""
+        for _ in range(rounds):
+            for key in self.world.waiting():
+                self.run(self.world.deliver(key))
+        asking = [s for s in self.world.unfinished if self.world.awaited(s)]
+        if not asking:
+            return
+        saga = self._one(asking, n)
         self.world.lose(self.world.awaited(saga) or ("", ""))
         if new:
             self.run(

@@ -76,7 +76,7 @@ async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) 
     account = await uow.find(ACCOUNTS, command.consumer_id)
     authorization = await uow.find(AUTHORIZATIONS, command.order_id)
     if authorization is None:
-        pass
+        uow.save(AUTHORIZATIONS, Authorization.tombstone(command.order_id, new_id(), command.consumer_id))
     elif authorization.stands and account is not None:
         keep(account, [account.reverse(command.order_id, authorization.amount)], uow)
         uow.save(AUTHORIZATIONS, authorization.reverse())
