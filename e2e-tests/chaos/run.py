@@ -82,7 +82,11 @@ async def chaos(options: Options, directory: Path, say: Any = print) -> None:
             await asyncio.gather(progress, load, return_exceptions=True)
         say("the faults are over: waiting for rest")
         rest, left = await _rest(stand, dsns, time.monotonic(), options.quiet_seconds)
-        say(f"at rest after {rest:.0f} s" if not left else f"not at rest after {rest:.0f} s: {'; '.join(left)}")
+        say(
+            f"at rest {rest:.0f} s after the last customer"
+            if not left
+            else f"not at rest after {rest:.0f} s: {'; '.join(left)}"
+        )
         for witness in witnesses:
             await witness.finish()
         records = await read_topics(stand.bootstrap, TOPICS, directory)

@@ -13,7 +13,9 @@ _SETTLED = {"APPROVED", "REJECTED", "CANCELLED"}
 
 @dataclass
 class Statistics:
-    """Times in seconds. ``recoveries``: from each heal to the first order that was settled after it."""
+    """Times in seconds. ``recoveries``: from each heal to the first order that was settled after it, while other
+    faults go on; ``last_recovery``: the same after everything was back. ``rest_seconds``: from the last customer's
+    leaving until nothing was under way."""
 
     accepted: int = 0
     orders: int = 0
@@ -21,6 +23,7 @@ class Statistics:
     records: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     recoveries: list[float] = field(default_factory=list)
+    last_recovery: float | None = None
     longest_gap: float = 0.0
     rest_seconds: float | None = None
 
@@ -45,9 +48,11 @@ class Statistics:
                 f"recovery    first settled order after a heal: median {r[len(r) // 2]:.1f} s, "
                 f"95 % {r[int(len(r) * 0.95)]:.1f} s, worst {r[-1]:.1f} s ({len(r)} heals)"
             )
+        if self.last_recovery is not None:
+            lines.append(f"            after all was back: {self.last_recovery:.1f} s")
         lines.append(f"longest gap {self.longest_gap:.1f} s without a settled order")
         if self.rest_seconds is not None:
-            lines.append(f"at rest     {self.rest_seconds:.0f} s after the faults")
+            lines.append(f"at rest     {self.rest_seconds:.0f} s after the last customer")
         return lines
 
 
@@ -66,10 +71,13 @@ def statistics(evidence: Evidence) -> Statistics:
         commit.at for commit, row in evidence.written("order", "order_history", "insert") if row["state"] in _SETTLED
     )
     for event in evidence.nemesis:
-        if event["phase"] == "heal" and event["fault"] in _BREAKING:
-            after = bisect_left(settled, event["wall"])
-            if after < len(settled):
-                result.recoveries.append(settled[after] - event["wall"])
+        after = bisect_left(settled, event["wall"])
+        if event["phase"] != "heal" or after == len(settled):
+            continue
+        if event["fault"] in _BREAKING:
+            result.recoveries.append(settled[after] - event["wall"])
+        elif event["fault"] == "all":
+            result.last_recovery = settled[after] - event["wall"]
     if created and settled:
         until = max(line["wall"] for line in created)
         times = [t for t in settled if t <= until]

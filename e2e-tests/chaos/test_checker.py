@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from checker import INVARIANTS, check, judge, report
 from history_of_one_order import CONSUMER, CREATE, ORDER, SAGA, World, one_order
+from statistics_of_run import statistics
 
 _Bend = Callable[[World], None]
 _BENDS: dict[str, tuple[str, _Bend, tuple[str, ...]]] = {}
@@ -99,7 +100,7 @@ def neither_handled_nor_dead(w: World) -> None:
 
 @bend("I5")
 def poison_forgotten(w: World) -> None:
-    w.evidence.nemesis.append({"fault": "poison", "phase": "begin", "id": "poison-1"})
+    w.evidence.nemesis.append({"fault": "poison", "phase": "begin", "id": "poison-1", "wall": 1.0})
     w.message("poison-1", "ftgo.nobody.Knows", "kitchen.commands", "x", {})
 
 
@@ -138,7 +139,7 @@ def handled_without_effect(w: World) -> None:
 @bend("I8")
 def moved_on_by_a_foreign_reply(w: World) -> None:
     headers = {"sagaid": SAGA, "inreplyto": "verify"}
-    w.evidence.nemesis.append({"fault": "late-replies", "phase": "begin", "id": "late"})
+    w.evidence.nemesis.append({"fault": "late-replies", "phase": "begin", "id": "late", "wall": 1.0})
     w.message("late", "x.Verified", "order.create-order.replies", SAGA, {}, **headers)
     w.commit("order", w.claim("order-sagas", "late"))
 
@@ -276,3 +277,18 @@ def test_what_was_written_to_files_is_judged_the_same(tmp_path: Path) -> None:
     with (tmp_path / "history.jsonl").open("a") as file:
         file.write('{"kind": "inv')  # the harness was killed here
     assert check(tmp_path).counts == judge(evidence).counts
+
+
+def test_the_statistics_of_a_run() -> None:
+    world = one_order()
+    settled = world.evidence.commits["order"][-1].at
+    world.evidence.nemesis += [
+        {"fault": "kill", "phase": "begin", "wall": 1.0},
+        {"fault": "kill", "phase": "heal", "wall": settled - 2.0},
+        {"fault": "duplicates", "phase": "begin", "wall": 1.0},
+        {"fault": "all", "phase": "heal", "wall": settled - 1.0},
+    ]
+    figures = statistics(world.evidence)
+    assert (figures.orders, figures.accepted) == (1, 1)
+    assert (figures.recoveries, figures.last_recovery) == ([2.0], 1.0)
+    assert figures.bound == 1.0  # one fault proves nothing; a duplicate is not one

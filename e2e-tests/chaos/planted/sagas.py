@@ -12,6 +12,7 @@ from ftgo_messaging.sagas import recovery, timeouts
 from ftgo_messaging.sagas.definition import Saga
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.transactions import Step
+from sqlalchemy import text
 
 
 def be_impatient(seconds: float) -> None:
@@ -44,6 +45,7 @@ def reply_without_match() -> None:
 
 def timeout_without_lock() -> None:
     """The reconciler reads an instance, thinks for a moment, and writes it, without holding its row."""
+    overdue_instances = text("SELECT saga_id FROM saga_instances WHERE NOT finished AND deadline < now() LIMIT 4")
 
     async def remind_one(orchestrator: Any, transactions: Any, saga_id: str) -> Any:
         unlocked = copy.copy(orchestrator)
@@ -58,7 +60,7 @@ def timeout_without_lock() -> None:
 
     async def reconcile(orchestrator: Any, transactions: Any, limit: int = 4) -> int:
         async with connect(transactions.engine) as connection:
-            overdue = await connection.execute(recovery._OVERDUE, {"limit": 4})
+            overdue = await connection.execute(overdue_instances)
         reminded = await asyncio.gather(*(remind_one(orchestrator, transactions, str(row[0])) for row in overdue))
         return sum(reminded)
 
