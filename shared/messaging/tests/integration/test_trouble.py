@@ -1,6 +1,7 @@
 """A consumer in trouble, on a real Kafka and a real PostgreSQL: outages, rebalances, and getting stuck."""
 
 import asyncio
+import gc
 import json
 import time
 from collections import defaultdict
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.conn import AIOKafkaConnection
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
@@ -182,6 +184,32 @@ async def test_a_database_that_is_away_pauses_the_consumer_and_costs_nothing(
 
         await eventually(ready_again)
     assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [(0,)]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_broker_that_is_away_for_long_is_waited_for(
+    transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
+) -> None:
+    """Longer than the session and the patience: the subscription begins anew, the process does not end."""
+    keys = [new_id() for _ in range(4)]
+    async with reader.reading(patience=5) as (consumer, watching):
+        await publish(kafka, channel, keys, range(5))
+        await until_noted(transactions, keys, range(5))
+        kafka.kill()
+        try:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(14):
+                    await asyncio.shield(watching)
+            assert not consumer.progress_ok
+        finally:
+            await kafka.start()
+        await publish(kafka, channel, keys, range(5, 10))
+        await until_noted(transactions, keys, range(10), within=60)
+        assert not watching.done()
+    # A client that is closed while the broker comes back may open one more connection behind its own close.
+    for connection in [o for o in gc.get_objects() if isinstance(o, AIOKafkaConnection)]:
+        connection.close()
+    gc.collect()
 
 
 async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(

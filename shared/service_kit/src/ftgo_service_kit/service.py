@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
@@ -36,6 +38,9 @@ from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
 
 log = structlog.get_logger("ftgo.service")
+
+_ACCEPT_SECONDS = 0.1
+_ARRIVE_SECONDS = 0.4
 
 Running = asyncio.Task[None]
 
@@ -184,9 +189,10 @@ class Service:
     async def _stop(
         self, server: uvicorn.Server, http: Running, relay: Sequence[Running], background: Sequence[Running]
     ) -> None:
-        """From the outside in, so that nothing is cut off while it still brings work. At most 27 s in all."""
+        """From the outside in, so that nothing is cut off while it still brings work. At most 28 s in all."""
         self.stopping = True
         log.info("service.stopping")
+        await self._stop_listening(server)
         server.should_exit = True  # waits 5 s for running requests, by its configuration
         for task in background:
             task.cancel()
@@ -204,6 +210,21 @@ class Service:
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")
+
+    async def _stop_listening(self, server: uvicorn.Server) -> None:
+        """From now on connections are refused, and whoever has one already is still served. Uvicorn alone would close
+        those whose request is on its way, and a client cannot know whether it was carried out."""
+        if not getattr(server, "servers", None):
+            return  # it has ended, or never began
+        for listener in server.servers:
+            for listening in listener.sockets:
+                # Nobody joins the queue of connections any more, which a close would reset.
+                with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                    same.listen(0)
+        await asyncio.sleep(_ACCEPT_SECONDS)
+        for listener in server.servers:
+            listener.close()
+        await asyncio.sleep(_ARRIVE_SECONDS)
 
     async def _publish_the_rest(self) -> None:
         """What the last requests committed goes out now, not when a successor has started."""
