@@ -2,13 +2,20 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
-from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerRegistered, PersonName
-from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
+from ftgo_contracts.consumer.events import (
+    ConsumerBlocked,
+    ConsumerRegistered,
+    ConsumerRenamed,
+    ConsumerUnblocked,
+    PersonName,
+)
+from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated, RestaurantMenuRevised
 from ftgo_contracts.money import Money
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import codec
@@ -170,6 +177,36 @@ async def test_a_consumer_known_to_be_blocked_is_refused_and_old_news_do_not_unb
     }
     answer = await http.post("/orders", json=body(restaurant, consumer))
     assert (answer.status_code, answer.json()["type"]) == (422, "urn:ftgo:consumer-blocked")
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_replicas_converge_whatever_the_order_of_the_news(http, service, seed):
+    """Some twice, in any order: the newest version stands, and never an older one after it."""
+    shuffle = random.Random(seed)
+    consumer, kitchen = new_id(), new_id()
+    news = [
+        (ConsumerRegistered, ConsumerRenamed, ConsumerBlocked, ConsumerUnblocked)[v % 4](
+            consumer_id=consumer, name=PersonName("Asha", f"{v}"), status="BLOCKED" if v % 4 == 2 else "ACTIVE"
+        )
+        for v in range(1, 7)
+    ]
+    menus = [
+        RestaurantMenuRevised(restaurant_id=kitchen, name=f"{v}", menu_items=(MenuItem("1", "Soup", Money.of(f"{v}")),))
+        for v in range(1, 7)
+    ]
+    told_again = [*enumerate(news, 1), *enumerate(menus, 1)] * 2
+    shuffle.shuffle(told_again)
+    seen = 0
+    for version, event in told_again:
+        await told(service, event, version)
+        if event in news:
+            replica = (await http.get(f"/consumers/{consumer}")).json()
+            assert replica["version"] >= seen
+            seen = replica["version"]
+    assert (replica["version"], replica["name"]["lastName"], replica["status"]) == (6, "6", "BLOCKED")
+    restaurant = (await http.get(f"/restaurants/{kitchen}")).json()
+    assert (restaurant["version"], restaurant["name"]) == (6, "6")
+    assert restaurant["menu"]["menuItems"][0]["price"] == "6.00"
 
 
 async def test_replicas_can_be_read(http, restaurant):
