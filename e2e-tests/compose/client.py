@@ -12,7 +12,7 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-DEADLINE_SECONDS = 60
+DEADLINE_SECONDS = 120
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
