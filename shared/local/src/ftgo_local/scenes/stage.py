@@ -3,9 +3,11 @@
 Every scene brings its own consumers, so that scenes can be played in any order and any number of times.
 """
 
+import asyncio
 import json
 import re
 import shlex
+import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -188,12 +190,17 @@ class Stage:
         return await self.do("GET", f"{self.urls.accounting}/accounts/{consumer}")
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
-        """The sum of a counter of one service over all label sets that agree with ``labels``."""
-        text = (await self.client.get(f"{getattr(self.urls, service)}/metrics")).text
+        """The sum of a counter over all label sets that agree with ``labels``, and over all instances of the service:
+        each counts for itself, and a name may stand for several addresses."""
+        url = httpx.URL(getattr(self.urls, service))
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(url.host, url.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
         total = 0.0
-        for line in re.findall(rf"^{name}(?:{{.*}})? .*$", text, re.MULTILINE):
-            if all(f'{label}="{value}"' in line for label, value in labels.items()):
-                total += float(line.rsplit(" ", 1)[1])
+        for address in {str(entry[4][0]) for entry in found}:
+            text = (await self.client.get(url.copy_with(host=address, path="/metrics"))).text
+            for line in re.findall(rf"^{name}(?:{{.*}})? .*$", text, re.MULTILINE):
+                if all(f'{label}="{value}"' in line for label, value in labels.items()):
+                    total += float(line.rsplit(" ", 1)[1])
         return total
 
 
