@@ -261,8 +261,9 @@ def test_all_pools_together_fit_into_postgresql(production: list[Manifest]) -> N
         api = named(production, "HorizontalPodAutoscaler", f"{service}-api")["spec"]["maxReplicas"]
         worker = named(production, "ScaledObject", f"{service}-worker")["spec"]["maxReplicaCount"]
         relay = named(production, "Deployment", f"{service}-relay")["spec"]["replicas"]
-        # Each has one pod more during a rollout, and the migration and the operator connect, too.
-        wanted = (api + worker + relay + 3) * pool + 10
+        # Each has one pod more during a rollout, each pod a connection more (it wakes the relay, or is woken), and the
+        # migration and the operator connect, too.
+        wanted = (api + worker + relay + 3) * (pool + 1) + 10
         parameters = named(production, "Cluster", f"{service}-db")["spec"]["postgresql"]["parameters"]
         assert wanted <= int(parameters["max_connections"])
 
