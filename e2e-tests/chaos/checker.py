@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import messages_invariants as messages
+import delivery_invariants as delivery
+import effects_invariants as effects
 import orders_invariants as orders
 from evidence import Evidence, load
 from statistics_of_run import Statistics, statistics
@@ -23,17 +24,17 @@ INVARIANTS: Mapping[str, tuple[str, Check]] = {
     "I1": ("outcome", orders.outcome),
     "I2": ("money", orders.money),
     "I3": ("ticket", orders.ticket),
-    "I4": ("no loss", messages.no_loss),
-    "I5": ("no orphan handling", messages.handled),
-    "I6": ("order", messages.order),
-    "I7": ("effects exactly once", messages.effects),
-    "I8": ("causality", messages.causality),
-    "I9": ("convergence", messages.convergence),
-    "I10": ("no orphans", messages.rest),
+    "I4": ("no loss", delivery.no_loss),
+    "I5": ("no orphan handling", delivery.handled),
+    "I6": ("order", delivery.order),
+    "I7": ("effects exactly once", effects.effects),
+    "I8": ("causality", effects.causality),
+    "I9": ("convergence", effects.convergence),
+    "I10": ("no orphans", effects.rest),
     "I11": ("semantic lock", orders.semantic_lock),
     "I12": ("HTTP idempotency", orders.idempotency),
     "I13": ("reads", orders.reads),
-    "I15": ("dead letters honest", messages.dead_letters),
+    "I15": ("dead letters honest", delivery.dead_letters),
 }
 
 
