@@ -144,8 +144,9 @@ class RebalanceStorm(_Intruder):
                     group_id=subscription["consumer"],
                     enable_auto_commit=False,
                 )
-                await stranger.start()
                 try:
+                    # Inside: a member whose start was broken off would go on beating its heart, and keep partitions.
+                    await stranger.start()
                     await stranger.getmany(timeout_ms=int(self.dice.uniform(300, 1500)), max_records=1)
                 finally:
                     await stranger.stop()

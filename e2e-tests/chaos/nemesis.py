@@ -125,7 +125,9 @@ class Nemesis:
                 self._tell(fault, "failed", error=repr(error))
 
     async def _kill(self, dice: random.Random, end: float) -> None:
-        unit = dice.choice(SERVICES)
+        unit, while_starting = dice.choice(SERVICES), dice.random() < 0.25
+        if not while_starting and not await self._is_ready(unit):
+            return  # most kills are to hit a service at work
         pid = self._stand.signal(unit, signal.SIGKILL)
         if pid is not None:
             self._tell("kill", unit=unit, pid=pid)
@@ -182,6 +184,10 @@ class Nemesis:
         ballast.unlink(missing_ok=True)
         await self._until_running("kafka", 60)
         self._tell("disk", "heal")
+
+    async def _is_ready(self, unit: str) -> bool:
+        async with httpx.AsyncClient(timeout=1, trust_env=False) as http:
+            return await is_ready(http, self._stand.urls[unit])
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
