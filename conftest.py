@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from ftgo_local.kafka import Kafka
 from ftgo_local.platform import Platform
 from ftgo_local.postgres import Postgres
@@ -22,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # structlog's default shows the local variables of every frame: seconds of formatting, and the event loop stands.
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, plain])
     config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
 
 

@@ -1,0 +1,169 @@
+"""What a client and a replica see when something goes wrong between the request and the commit."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
+from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerEvent, ConsumerUnblocked, PersonName
+from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
+from ftgo_contracts.money import Money
+from ftgo_local.postgres import Postgres
+from ftgo_messaging import codec
+from ftgo_messaging import message as m
+from ftgo_messaging.channel import Channel
+from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.events import DomainEvent
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.registry import by_class
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_order.bootstrap import build
+from ftgo_order.messaging.event_handlers import REPLICAS
+from ftgo_order.settings import OrderSettings
+from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.service import Service
+from sqlalchemy import text
+
+REFUSED = "a0000000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture(scope="module")
+async def service(postgres: Postgres) -> AsyncIterator[Service]:
+    dsn = (await postgres.create_service_databases(["order"]))["order"]
+    await asyncio.to_thread(run_migrations, "ftgo_order", dsn)
+    service = build(OrderSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
+    service.group_commit.start()
+    yield service
+    await service.group_commit.stop()
+    await service.engine.dispose()
+
+
+@pytest.fixture
+async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=service.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://order", timeout=30) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+async def restaurant(service: Service) -> str:
+    event = RestaurantCreated(
+        restaurant_id=new_id(), name="Ajanta", menu_items=(MenuItem("1", "Naan", Money.of("2.50")),)
+    )
+    await heard(service, record(RESTAURANT_EVENTS, event, event.restaurant_id, 1))
+    return event.restaurant_id
+
+
+def record(channel: Channel, event: DomainEvent, subject: str, version: int) -> Received:
+    headers = {m.ID: new_id(), m.TYPE: by_class(type(event)).name, m.SEQUENCE: str(version)}
+    return Received(
+        channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)
+    )
+
+
+async def heard(service: Service, *records: Received) -> None:
+    await BatchProcessor(REPLICAS, service.transactions).process(records)
+
+
+def body(restaurant: str, consumer: str | None = None) -> dict[str, object]:
+    return {
+        "consumerId": consumer or new_id(),
+        "restaurantId": restaurant,
+        "deliveryTime": "2030-01-01T18:00:00Z",
+        "deliveryAddress": {"street1": "1 Main Street", "city": "Oakland", "state": "CA", "zip": "94611"},
+        "lineItems": [{"menuItemId": "1", "quantity": 5}],
+    }
+
+
+async def execute(service: Service, *statements: str) -> None:
+    async with service.engine.begin() as connection:
+        for statement in statements:
+            await connection.execute(text(statement))
+
+
+async def scalar(service: Service, statement: str) -> int:
+    async with service.engine.connect() as connection:
+        return int((await connection.execute(text(statement))).scalar_one())
+
+
+@pytest.fixture
+async def commit_fails(service: Service) -> AsyncIterator[None]:
+    """Everything of the order with the consumer REFUSED can be written, and then its transaction cannot commit."""
+    await execute(
+        service,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not at commit'; END $$",
+        "CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON orders DEFERRABLE INITIALLY DEFERRED FOR EACH ROW "
+        f"WHEN (NEW.consumer_id = '{REFUSED}') EXECUTE FUNCTION refuse()",
+    )
+    yield
+    await execute(service, "DROP TRIGGER refuse ON orders", "DROP FUNCTION refuse")
+
+
+async def test_a_commit_that_fails_is_not_answered_with_success(
+    service: Service, http: httpx.AsyncClient, restaurant: str, commit_fails: None
+) -> None:
+    """Nor are the requests that would have shared the transaction harmed."""
+    consumers = [new_id() for _ in range(5)] + [REFUSED] + [new_id() for _ in range(5)]
+    answers = await asyncio.gather(*(http.post("/orders", json=body(restaurant, c)) for c in consumers))
+    by_consumer = dict(zip(consumers, answers, strict=True))
+    assert by_consumer.pop(REFUSED).status_code == 500
+    assert {answer.status_code for answer in by_consumer.values()} == {202}
+    for answer in by_consumer.values():
+        assert (await http.get(answer.headers["location"])).status_code == 200
+    assert (await http.get("/orders", params={"consumerId": REFUSED})).json()["orders"] == []
+    assert (
+        await scalar(service, f"SELECT count(*) FROM saga_instances WHERE CAST(data AS text) LIKE '%{REFUSED}%'") == 0
+    )
+
+
+async def test_clients_that_go_away_leave_nothing_half_done_and_no_connection(
+    service: Service, http: httpx.AsyncClient, restaurant: str
+) -> None:
+    chance = random.Random(1)
+    consumer = new_id()
+
+    async def impatient() -> None:
+        try:
+            async with asyncio.timeout(chance.uniform(0, 0.05)):
+                await http.post("/orders", json=body(restaurant, consumer))
+        except TimeoutError:
+            return
+
+    await asyncio.gather(*(impatient() for _ in range(300)))
+
+    async def settled_down() -> None:
+        idle = "datname = current_database() AND application_name = 'ftgo-order' AND state LIKE 'idle in%'"
+        assert await scalar(service, f"SELECT count(*) FROM pg_stat_activity WHERE {idle}") == 0
+        orders = await scalar(service, f"SELECT count(*) FROM orders WHERE consumer_id = '{consumer}'")
+        sagas = f"SELECT count(*) FROM saga_instances WHERE CAST(data AS text) LIKE '%{consumer}%'"
+        assert orders == await scalar(service, sagas)
+
+    await eventually(settled_down, within=30)
+    everybody = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ftgo-order'"
+    assert await scalar(service, everybody) <= service.settings.pool_size
+    assert (await http.post("/orders", json=body(restaurant))).status_code == 202
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_in_whatever_order_and_however_often_news_come_the_replica_ends_the_same(
+    service: Service, http: httpx.AsyncClient, seed: int
+) -> None:
+    chance, consumer = random.Random(seed), new_id()
+
+    def news(version: int) -> Received:
+        event: type[ConsumerEvent] = ConsumerBlocked if version % 2 else ConsumerUnblocked
+        status = "BLOCKED" if version % 2 else "ACTIVE"
+        name = PersonName("Ada", f"Version {version}")
+        return record(CONSUMER_EVENTS, event(consumer_id=consumer, name=name, status=status), consumer, version)
+
+    records = [news(version) for version in range(1, 8) for _ in range(2)]
+    chance.shuffle(records)
+    at = 0
+    while at < len(records):
+        together = chance.randint(1, 5)
+        await heard(service, *records[at : at + together])
+        at += together
+    replica = (await http.get(f"/consumers/{consumer}")).json()
+    assert (replica["version"], replica["status"], replica["name"]["lastName"]) == (7, "BLOCKED", "Version 7")
