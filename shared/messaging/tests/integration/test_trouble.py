@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import json
+import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -283,6 +285,41 @@ async def test_a_consumer_that_hangs_begins_anew_and_if_that_does_not_help_it_en
         await publish(kafka, channel, ["a"], [2])
         with pytest.raises(ConsumerStuck, match="beginning anew did not help"):
             await asyncio.wait_for(asyncio.shield(watching), 60)
+
+
+_UNREADABLE = """
+import asyncio, sys
+from aiokafka import AIOKafkaProducer
+
+class NoText(str):
+    def encode(self, *_):
+        return bytes([0xff, 0xfe])
+
+async def main():
+    async with AIOKafkaProducer(bootstrap_servers=sys.argv[1]) as producer:
+        await producer.send_and_wait(sys.argv[2], b"{}", partition=0, headers=[(NoText("x"), b"x")])
+
+asyncio.run(main())
+"""
+
+
+async def test_a_record_that_the_client_cannot_read_is_skipped_and_costs_no_other(
+    transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
+) -> None:
+    """A header name that is not UTF-8: aiokafka raises, and has taken other records out of its buffer by then."""
+    keys = [new_id() for _ in range(8)]
+    await publish(kafka, channel, keys, range(5))
+    for first in (5, 10):
+        command = [sys.executable, "-c", _UNREADABLE, kafka.bootstrap, channel.name]
+        # The compiled part of aiokafka refuses to write such a record.
+        unreadable = await asyncio.create_subprocess_exec(*command, env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"})
+        assert await unreadable.wait() == 0
+        await publish(kafka, channel, keys, range(first, first + 5))
+    async with reader.reading():
+        await until_noted(transactions, keys, range(15), within=60)
+        kept = await rows(transactions, "SELECT partition, error FROM dead_letters ORDER BY id")
+        assert [partition for partition, _ in kept] == [0, 0]
+        assert f"It stands in Kafka at {channel.name}/0/" in kept[0][1]
 
 
 async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka) -> None:

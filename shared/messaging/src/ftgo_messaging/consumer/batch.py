@@ -57,6 +57,10 @@ class BatchProcessor:
         HANDLED.labels(self._consumer, "ignored").inc(len(decoded) - len(tasks))
         await self._process(tasks)
 
+    async def keep(self, received: Received, error: str) -> None:
+        """Make a dead letter of a record without trying it. Raises transient errors."""
+        await self._commit([Task(received, error=error)])
+
     async def _process(self, tasks: Sequence[Task]) -> None:
         """All in one transaction. Where that is not possible, the halves, one after the other: one guilty message of
         five hundred costs the others some twenty transactions, not five hundred. What fails in a transaction of its

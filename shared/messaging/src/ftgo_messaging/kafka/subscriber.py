@@ -81,6 +81,7 @@ class ChannelConsumer:
         self._idle.set()
         self.revocations = 0
         self._next: dict[TopicPartition, int] = {}
+        self._one_by_one = 0
         self._members: deque[tuple[float, str]] = deque(maxlen=4)
         self._progress = Progress(name, patience)
         self._offsets = Offsets(name)
@@ -110,6 +111,7 @@ class ChannelConsumer:
             max_poll_interval_ms=300_000,
         )
         self._subscriber(self._consume)
+        self._subscriber.get_msg = self._next_record  # type: ignore[method-assign]
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -211,10 +213,17 @@ class ChannelConsumer:
     async def _consume(self, message: KafkaMessage) -> None:
         consumer: Any = message.consumer
         records: list[Any] = [message.raw_message]
-        if self._max_records > 1:
+        self._one_by_one = max(0, self._one_by_one - 1)
+        if self._max_records > 1 and not self._one_by_one:
             revocations = self.revocations
-            # During a rebalance this waits for the new assignment.
-            more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
+            try:
+                # During a rebalance this waits for the new assignment.
+                more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
+            except Exception as error:
+                log.warning("consumer.fetch_failed", consumer=self.name, error=repr(error))
+                self._one_by_one = self._max_records
+                await self._rewind_to_handled(consumer)
+                return
             if self.revocations != revocations:
                 # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
                 records = []
@@ -231,6 +240,55 @@ class ChannelConsumer:
             pause = min(0.1 * 2 ** min(self.attempts, 6), 5.0) * random.uniform(0.5, 1.0)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _next_record(self, consumer: Any) -> Any:
+        """What FastStream asks for. A record whose header names are not UTF-8 cannot be read by aiokafka: it would come
+        first for ever, and nothing behind it would."""
+        try:
+            return await consumer.getone()
+        except UnicodeDecodeError as error:
+            try:
+                await self._skip_unreadable(consumer, str(error))
+            except Exception as trouble:
+                log.warning("consumer.failed", consumer=self.name, error=repr(trouble))
+                await asyncio.sleep(random.uniform(0.5, 1.0))
+            return None
+
+    async def _skip_unreadable(self, consumer: Any, error: str) -> None:
+        """Find it, keep where it stands as a dead letter, and go on behind it. Records are taken one by one by now, so
+        every partition stands exactly at its next one."""
+        for partition in consumer.assignment():
+            position = await consumer.position(partition)
+            if consumer.highwater(partition) == position:
+                continue
+            try:
+                found = await consumer.getmany(partition, timeout_ms=1000, max_records=1)
+            except UnicodeDecodeError:
+                place = f"{partition.topic}/{partition.partition}/{position}"
+                log.error("consumer.unreadable", consumer=self.name, record=place)
+                received = Received(partition.topic, partition.partition, position, None, [], None)
+                await self._processor.keep(
+                    received,
+                    f"Header names are not UTF-8, and the client cannot read the record ({error}). "
+                    f"It stands in Kafka at {place}, as long as the topic keeps it",
+                )
+                consumer.seek(partition, position + 1)
+                self._next[partition] = position + 1
+                self._offsets.handled({partition: position + 1}, consumer)
+                return
+            if found:
+                consumer.seek(partition, position)
+
+    async def _rewind_to_handled(self, consumer: Any) -> None:
+        """A fetch that fails has taken records out of the client all the same, of any partition: take them again."""
+        for partition in consumer.assignment():
+            offset = self._next.get(partition)
+            if offset is None:
+                offset = await consumer.committed(partition)
+            if offset is None:
+                await consumer.seek_to_beginning(partition)
+            else:
+                consumer.seek(partition, offset)
 
     async def _handle(self, consumer: Any, records: Sequence[Any]) -> None:
         for partition, offset in _first(records).items():
