@@ -21,7 +21,7 @@ from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.delivery import LeaseLost, Row
 from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
 from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, Relation, lsn_of
-from ftgo_messaging.outbox.polling import PollingPublisher, rest_after
+from ftgo_messaging.outbox.polling import BACKLOG, PollingPublisher, rest_after
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
 from ftgo_messaging.outbox.slot import Slot
 from ftgo_messaging.outbox.table import PUBLICATION
@@ -173,13 +173,14 @@ class LogTailing:
         """Find some rows, publish and delete them; wait up to ``patience`` seconds for the first. Whatever goes wrong,
         the next round begins with a sweep, and with a new stream unless that is sound."""
         try:
-            async with connect(self._engine) as connection:
-                owner = await self.lease.hold(connection)
-                self.status.holds(len(self.lease.held))
-                if owner:
-                    self._take_shards()
-                    await self._look(connection)
-            if not owner:
+            if not self._shards or self.lease.renew_in == 0 or self._is_due():
+                async with connect(self._engine) as connection:
+                    await self.lease.hold(connection)
+                    self.status.holds(len(self.lease.held))
+                    if self.lease.held:
+                        self._take_shards()
+                        await self._look(connection)
+            if not self.lease.held:
                 await self._close()
                 await asyncio.sleep(min(patience, self.lease.renew_in))
                 return 0
@@ -228,6 +229,7 @@ class LogTailing:
             self._failed_to_open = 0
         except Exception as error:
             self._failed_to_open += 1
+            self._swept.clear()  # not to grow for ever; a later stream is compared with the table first
             level = log.warning if is_transient(error) else log.error
             level("relay.no_stream", error=f"{type(error).__name__}: {error}", instead="polling")
             self._open_after = time.monotonic() + min(0.1 * 2**self._failed_to_open, 30.0) * random.uniform(0.5, 1.0)
@@ -264,6 +266,7 @@ class LogTailing:
                     left = {row.position for row in fresh} - {row.position for row in done}
                     self._owed |= {position: shown[position] for position in left}
         self.status.found = len(fresh)
+        BACKLOG.set(len(fresh))
         self._advance(stream, rows, end)
         if self._swept and self._done >= self._swept_until:
             self._swept.clear()
@@ -358,12 +361,17 @@ class LogTailing:
 
     # -- position and health ---------------------------------------------------------------------------------------
 
+    def _is_due(self) -> bool:
+        return self._is_to_confirm() or time.monotonic() - self._looked_at > LOOK_SECONDS
+
+    def _is_to_confirm(self) -> bool:
+        return self._done > self._kept and time.monotonic() - self._kept_at > CONFIRM_SECONDS
+
     async def _look(self, connection: Connection) -> None:
-        now = time.monotonic()
-        if self._done > self._kept and now - self._kept_at > CONFIRM_SECONDS:
+        if self._is_to_confirm():
             await self._confirm(connection)
-        if now - self._looked_at > LOOK_SECONDS:
-            self._looked_at = now
+        if time.monotonic() - self._looked_at > LOOK_SECONDS:
+            self._looked_at = time.monotonic()
             await self.slot.look_after(connection)
             oldest = (await connection.execute(_OLDEST, {"shards": list(self._shards)}))[0][0]
             if oldest is not None and oldest == self._oldest and not self.sweeping:
