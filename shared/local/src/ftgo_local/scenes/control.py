@@ -17,13 +17,13 @@ class Control:
     """The platform that ``ftgo up`` runs in this state directory."""
 
     def __init__(self, directory: StateDirectory) -> None:
-        self._directory = directory
+        self.directory = directory
 
     @property
     def state(self) -> PlatformState:
         """What runs now. Raises NotRunningError."""
-        state = self._directory.read()
-        if state is None or not self._directory.is_locked():
+        state = self.directory.read()
+        if state is None or not self.directory.is_locked():
             raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
         return state
 
@@ -37,15 +37,15 @@ class Control:
         return self._platform().kafka.bootstrap
 
     def _platform(self) -> Platform:
-        return Platform(self._directory.path, ports=self.state.ports)
+        return Platform(self.directory.path, ports=self.state.ports)
 
     async def stop(self, unit: str) -> None:
         """As ``ftgo stop``: returns when the process is gone; it stays stopped."""
-        await asyncio.to_thread(change, self._directory, unit, run=False)
+        await asyncio.to_thread(change, self.directory, unit, run=False)
 
     async def start(self, unit: str) -> None:
         """As ``ftgo start``: returns when the unit is ready."""
-        await asyncio.to_thread(change, self._directory, unit, run=True)
+        await asyncio.to_thread(change, self.directory, unit, run=True)
 
     def kill(self, unit: str) -> int:
         """SIGKILL; the supervisor starts it again. Returns the pid of the dead."""
