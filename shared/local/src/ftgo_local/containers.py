@@ -22,6 +22,8 @@ from ftgo_local.ports import free_port
 
 POSTGRES_IMAGE = "postgres:17"
 KAFKA_IMAGE = "apache/kafka:4.1.1"
+PATIENCE_SECONDS = 180
+"""For what takes some seconds: where CI builds images at the same time, it takes a minute."""
 
 # Its reaper is one more image, which needs the engine's socket. What we start, we remove.
 testcontainers_config.ryuk_disabled = True
@@ -44,7 +46,9 @@ class Container(Child):
             if self._container is not None:
                 self._container.start()
                 return
-            self._testcontainer = DockerContainer(self._image, env=dict(environment)).with_command(list(command))
+            engine = {"timeout": PATIENCE_SECONDS}
+            self._testcontainer = DockerContainer(self._image, engine, env=dict(environment))
+            self._testcontainer.with_command(list(command))
             # with_bind_ports() knows no address and would publish on all of them.
             self._testcontainer.ports[str(self._port)] = ("127.0.0.1", self._port)  # type: ignore[assignment]
             self._container = self._testcontainer.start().get_wrapped_container()
@@ -105,6 +109,9 @@ class Postgres(postgres.Postgres):
         super().__init__(directory, port, log)
         self._child: Container = Container(log, POSTGRES_IMAGE, port)
 
+    async def start(self, timeout: float = PATIENCE_SECONDS) -> None:
+        await super().start(timeout)
+
     def _initialise(self) -> None:
         """The image does it, at its first start."""
 
@@ -127,6 +134,9 @@ class Kafka(kafka.Kafka):
     def __init__(self, directory: Path, port: int, controller_port: int, log: Path) -> None:
         super().__init__(directory, port, controller_port, log)
         self._child: Container = Container(log, KAFKA_IMAGE, port)
+
+    async def start(self, timeout: float = PATIENCE_SECONDS) -> None:
+        await super().start(timeout)
 
     async def prepare(self) -> None:
         """The image has the jars."""
