@@ -19,7 +19,10 @@ Tell = Callable[..., None]
 
 
 class _Intruder:
-    """Begins again when the broker was away."""
+    """Begins again when the broker was away, and every 15 s with clients of its own making: one that hangs after a
+    broker's crash hangs for a moment only. What is waiting, and how far it has read, stays."""
+
+    session = 15.0
 
     def __init__(self, bootstrap: str, dice: random.Random, tell: Tell) -> None:
         self.bootstrap = bootstrap
@@ -30,7 +33,8 @@ class _Intruder:
     async def run(self) -> None:
         while True:
             try:
-                await self.act()
+                async with asyncio.timeout(self.session):
+                    await self.act()
             except (KafkaError, OSError, TimeoutError):
                 await asyncio.sleep(1)
 
@@ -40,25 +44,25 @@ class _Intruder:
     @asynccontextmanager
     async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
         producer = AIOKafkaProducer(bootstrap_servers=self.bootstrap, acks="all", request_timeout_ms=10_000)
-        await producer.start()
         try:
+            await producer.start()
             yield producer
         finally:
-            await producer.stop()
+            await _stop(producer)
 
     @asynccontextmanager
     async def reader(self, topics: Sequence[str]) -> AsyncIterator[AIOKafkaConsumer]:
         """Reads in no group, from the first record on, and after a trouble from where it was."""
         partitions = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
         consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign(partitions)
             for partition in partitions:
                 consumer.seek(partition, self.positions.get(partition, 0))
             yield consumer
         finally:
-            await consumer.stop()
+            await _stop(consumer)
 
     async def read(self, reader: AIOKafkaConsumer, milliseconds: int) -> list[Any]:
         found = []
@@ -132,6 +136,8 @@ class RebalanceStorm(_Intruder):
     """A foreign member joins the services' groups, takes its share of the partitions, and leaves; again and again for
     some seconds, with pauses. It commits nothing."""
 
+    session = 60.0
+
     async def act(self) -> None:
         while True:
             await asyncio.sleep(self.dice.uniform(8, 20))
@@ -149,8 +155,16 @@ class RebalanceStorm(_Intruder):
                     await stranger.start()
                     await stranger.getmany(timeout_ms=int(self.dice.uniform(300, 1500)), max_records=1)
                 finally:
-                    await stranger.stop()
+                    await _stop(stranger)
             self.tell("rebalance", "heal", group=subscription["consumer"])
+
+
+async def _stop(client: Any) -> None:
+    """Within 3 s: a producer waits for its acknowledgements, and a broker that is away gives none."""
+    stopping = asyncio.ensure_future(client.stop())
+    await asyncio.wait({stopping}, timeout=3)
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
 
 
 def _header(record: Any, name: str) -> str | None:

@@ -6,7 +6,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ class Nemesis:
         self._faults = [f for f in (*USUAL, *TARGETED) if f in faults]
         self._pace = pace
         self._watching: set[asyncio.Task[None]] = set()
+        self._running: dict[str, asyncio.Task[None]] = {}
         bootstrap, dsns = stand.bootstrap, {s: stand.superuser_dsn(s) for s in SERVICES}
         dice = self._dice
         self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
@@ -77,12 +78,16 @@ class Nemesis:
             asyncio.create_task(self._lane(lane, [f for f in members if f in self._faults], end), name=f"lane-{lane}")
             for lane, members in _LANES.items()
         ]
-        background = [asyncio.create_task(run(), name=f) for f, run in self._background.items() if f in self._faults]
+        self._running = {f: asyncio.create_task(run()) for f, run in self._background.items() if f in self._faults}
         await asyncio.gather(*lanes)
         await asyncio.sleep(max(0.0, end - time.monotonic()))
-        for task in background:
+        await self._end(f for f in list(self._running) if f != "duplicates")
+
+    async def _end(self, faults: Iterable[str]) -> None:
+        tasks = [self._running.pop(fault) for fault in faults]
+        for task in tasks:
             task.cancel()
-        for result in await asyncio.gather(*background, return_exceptions=True):
+        for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
 
@@ -100,6 +105,8 @@ class Nemesis:
         for database_fault in (self._slow, self._losing):
             if database_fault is not None:
                 await database_fault.remove()
+        # Until here: what the last faults have held back flows now, and is to be doubled as well.
+        await self._end(list(self._running))
         for task in list(self._watching):
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
