@@ -32,7 +32,9 @@ class Pace:
     kill: float = 3.0
     pause: float = 6.0
     outage: float = 6.0
-    duplicates: float = 0.1  # the share of records that are published again
+    duplicates: float = (
+        0.15  # the share of records that are published again; a tenth, as a broker that is away takes none
+    )
     pauses: tuple[float, ...] = (1.0, 3.0, 5.0, 12.0, 16.0)  # a lease and a session time-out last 10 s
 
 
