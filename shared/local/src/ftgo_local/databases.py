@@ -3,7 +3,8 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import asyncpg
@@ -36,20 +37,11 @@ def database_url(service: str, offset: int) -> str:
     return f"postgresql://{rest}"
 
 
-def in_transaction(service: str, offset: int, body: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run ``body`` in one transaction of the service's database. Errors end the command with a sentence and code 1; 3
-    when nothing runs."""
-
-    async def run() -> T:
-        driver = await asyncpg.connect(database_url(service, offset), timeout=5, command_timeout=30)
-        try:
-            async with driver.transaction():
-                return await body(Connection(driver))
-        finally:
-            await driver.close()
-
+@contextmanager
+def sentences(service: str) -> Iterator[None]:
+    """Errors end the command with a sentence and code 1; 3 when nothing runs."""
     try:
-        return asyncio.run(run())
+        yield
     except DomainError as refusal:
         print(refusal.detail, file=sys.stderr)
         raise typer.Exit(1) from None
@@ -61,3 +53,18 @@ def in_transaction(service: str, offset: int, body: Callable[[Connection], Await
             raise
         print(f"The database of {service}: {error or type(error).__name__}", file=sys.stderr)
         raise typer.Exit(1) from None
+
+
+def in_transaction(service: str, offset: int, body: Callable[[Connection], Awaitable[T]]) -> T:
+    """Run ``body`` in one transaction of the service's database, with ``sentences`` for errors."""
+
+    async def run() -> T:
+        driver = await asyncpg.connect(database_url(service, offset), timeout=5, command_timeout=30)
+        try:
+            async with driver.transaction():
+                return await body(Connection(driver))
+        finally:
+            await driver.close()
+
+    with sentences(service):
+        return asyncio.run(run())

@@ -6,7 +6,6 @@ orchestrator writes it: instance and outbox row in one transaction, under the lo
 
 import asyncio
 import json
-import os
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +14,6 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
-from ftgo_messaging.errors import DomainError, is_transient, sqlstate
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.sagas.orchestrator import Orchestrator
@@ -27,16 +25,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
-from ftgo_local.console import failure_lines
-from ftgo_local.errors import NotRunningError, PlatformError
-from ftgo_local.platform import Platform
-from ftgo_local.progress import failure
-from ftgo_local.state import StateDirectory, state_directory
+from ftgo_local.databases import database_url, sentences
 
 T = TypeVar("T")
 Body = Callable[[Orchestrator, UnitOfWork], Awaitable[T]]
-
-DATABASE = "FTGO_ORDER_DATABASE_URL"
 
 app = typer.Typer(help="See the sagas of Order, and help those that hang.", no_args_is_help=True)
 
@@ -185,36 +177,12 @@ def _run(offset: int, body: Body[T]) -> T:
     from ftgo_order.sagas import ORCHESTRATOR  # costs half a second, and no other command needs it
 
     async def run() -> T:
-        engine = create_async_engine(_database_url(offset), poolclass=NullPool, connect_args={"timeout": 5})
+        url = database_url("order", offset).replace("postgresql:", "postgresql+asyncpg:", 1)
+        engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 5})
         try:
             return await Transactions(engine, "order").run_step(Step(lambda uow: body(ORCHESTRATOR, uow)))
         finally:
             await engine.dispose()
 
-    try:
+    with sentences("order"):
         return asyncio.run(run())
-    except DomainError as refusal:
-        print(refusal.detail, file=sys.stderr)
-        raise typer.Exit(1) from None
-    except PlatformError as error:
-        print("\n".join(failure_lines(failure("", error))), file=sys.stderr)
-        raise typer.Exit(3 if isinstance(error, NotRunningError) else 1) from None
-    except Exception as error:
-        if not is_transient(error) and sqlstate(error) is None:
-            raise
-        print(f"The database of Order: {error or type(error).__name__}", file=sys.stderr)
-        raise typer.Exit(1) from None
-
-
-def _database_url(offset: int) -> str:
-    url = os.environ.get(DATABASE)
-    if url is None:
-        directory = StateDirectory(state_directory(offset))
-        state = directory.read()
-        if state is None or not directory.is_locked():
-            raise NotRunningError("ftgo is not up.", f"`ftgo up` starts it; {DATABASE} names a database elsewhere.")
-        url = Platform(directory.path, ports=state.ports).postgres.service_dsn("order")
-    scheme, separator, rest = url.partition("://")
-    if scheme not in {"postgres", "postgresql", "postgresql+asyncpg"} or not separator:
-        raise PlatformError(f"{DATABASE} is no postgresql:// address.", f"Set {DATABASE} to that of Order.")
-    return f"postgresql+asyncpg://{rest}"

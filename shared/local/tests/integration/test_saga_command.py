@@ -149,7 +149,7 @@ async def test_sentences_instead_of_stack_traces(ftgo: Ftgo, dsn: str, sagas: tu
     assert (await ftgo("show", "42")).exit_code == 2
     nowhere = await ftgo("list", url="postgresql://nobody:nothing@127.0.0.1:1/order")
     assert nowhere.exit_code == 1
-    assert nowhere.stderr.startswith("The database of Order: ")
+    assert nowhere.stderr.startswith("The database of order: ")
     assert "nothing" not in nowhere.stderr
     wrong = await ftgo("list", url="mysql://here")
     assert wrong.stderr.startswith("FTGO_ORDER_DATABASE_URL is no postgresql:// address.")
