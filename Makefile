@@ -5,7 +5,7 @@ BIN := .venv/bin
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest test check docs k8s-check compose-up \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest test test-slow check docs k8s-check compose-up \
 	compose-check lock clean
 
 help: ## list the verbs
@@ -58,8 +58,11 @@ chaos-selftest: .venv/ready ## is the checker any good? fifteen planted bugs, ea
 PLATFORM ?= embedded
 TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)
 
-test: .venv/ready ## all tests, on servers of their own; in Docker's: make test PLATFORM=containers [TESTS=services/order]
-	@$(BIN)/pytest --platform=$(PLATFORM) $(TESTS)
+test: .venv/ready ## all tests but the slow ones, on servers of their own; in Docker's: make test PLATFORM=containers
+	@$(BIN)/pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
+
+test-slow: .venv/ready ## every failpoint in every way, a rolling restart, the longest of the relays' tests
+	@$(BIN)/pytest -m slow --timeout 300
 
 check: .venv/ready ## lint, import rules, types
 	$(BIN)/ruff check .

@@ -26,6 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # structlog's default shows the local variables of every frame: seconds of formatting, and the event loop stands.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, plain])
+    config.addinivalue_line("markers", "slow: run by `make test-slow`, not by `make test`")
     config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
 
 

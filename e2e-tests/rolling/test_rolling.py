@@ -120,6 +120,7 @@ async def fetch(dsn: str, sql: str) -> list[Any]:
         await connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_no_request_fails_and_no_effect_repeats_while_everything_restarts(
     fleet: dict[str, list[Service]], client: Client, dsns: dict[str, str]

@@ -405,6 +405,7 @@ async def test_an_immediate_stop_of_the_database_delays_and_loses_nothing(world:
     await world.complete({f"k{i}": 20 for i in range(4)})
 
 
+@pytest.mark.slow
 async def test_a_transaction_of_a_hundred_thousand_messages_keeps_memory_flat(world: World) -> None:
     relay = await ready(world.relay())
     await world.commit(world.message("warm", 0))

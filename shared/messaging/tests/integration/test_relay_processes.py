@@ -32,6 +32,8 @@ from ftgo_messaging.testing.eventually import eventually
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+pytestmark = pytest.mark.slow
+
 METADATA = MetaData()
 outbox_table(METADATA)
 relay_lease_table(METADATA)

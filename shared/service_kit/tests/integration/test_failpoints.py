@@ -38,7 +38,7 @@ CASES = [(point, action) for point in POINTS for action in ACTIONS]
 
 Outcomes = dict[tuple[str, str], BaseException | None]
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 
 
 class Process:
