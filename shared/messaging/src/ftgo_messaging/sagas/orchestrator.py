@@ -104,11 +104,16 @@ class Orchestrator:
         saga_id = message.headers.get(m.SAGA_ID, "")
         return [(self.instances, saga_id)] if len(saga_id) == 36 else []
 
-    def _load_locals(self, _: Any, message: Message, uow: UnitOfWork) -> Refs:
+    def _load_locals(self, reply: Reply, message: Message, uow: UnitOfWork) -> Refs:
+        """What local steps work on, unless the next step only asks a participant."""
         instance = uow.peek(self.instances, message.headers.get(m.SAGA_ID, ""))
         if instance is None or instance.state.final:
             return []
         definition = self.definition(instance)
+        if instance.state is SagaState.RUNNING and not isinstance(reply, Failure):
+            following = definition.steps[definition.index(instance.step) + 1 :]
+            if following and following[0].command is not None:
+                return []
         return definition.loads(codec.decode(instance.data, definition.data))
 
     async def on_reply(self, reply: Reply, uow: UnitOfWork, message: Message) -> None:
