@@ -33,6 +33,8 @@ from prometheus_client import REGISTRY
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+pytestmark = pytest.mark.slow
+
 METADATA = MetaData()
 outbox_table(METADATA)
 relay_lease_table(METADATA)

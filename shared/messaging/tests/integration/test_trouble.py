@@ -35,6 +35,8 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+pytestmark = pytest.mark.slow
+
 PARTITIONS = 4
 METADATA = MetaData()
 outbox_table(METADATA)
@@ -53,6 +55,16 @@ DECLARED = Channel("trouble.events", Kind.EVENT)
 @DECLARED.carries("trouble.Stepped")
 class Stepped(DomainEvent, frozen=True, kw_only=True):
     n: int
+
+
+@pytest.fixture(autouse=True)
+async def closed_behind() -> AsyncIterator[None]:
+    """A client of Kafka that is closed or cut off while it connects leaves the new connection behind its own close."""
+    yield
+    for left in [o for o in gc.get_objects() if isinstance(o, AIOKafkaConnection | asyncio.StreamWriter)]:
+        left.close()
+    await asyncio.sleep(0.1)  # for the transports, which tell nobody when they are closed
+    gc.collect()
 
 
 @pytest.fixture
@@ -208,10 +220,6 @@ async def test_a_broker_that_is_away_for_long_is_waited_for(
         await publish(kafka, channel, keys, range(5, 10))
         await until_noted(transactions, keys, range(10), within=60)
         assert not watching.done()
-    # A client that is closed while the broker comes back may open one more connection behind its own close.
-    for connection in [o for o in gc.get_objects() if isinstance(o, AIOKafkaConnection)]:
-        connection.close()
-    gc.collect()
 
 
 async def test_a_topic_that_is_made_anew_is_read_from_its_beginning(
@@ -340,7 +348,10 @@ async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel,
         async def lags(expected: float) -> None:
             assert lag() == expected
 
-        await eventually(lambda: lags(5), within=30)
+        async def waits() -> None:
+            assert lag() in {4, 5}  # the one at work may count as read: nobody knows better before the first commit
+
+        await eventually(waits, within=30)
         go_on.set()
         await eventually(lambda: lags(0), within=30)
         assert AGE.labels(consumer.name)._value.get() < 30
