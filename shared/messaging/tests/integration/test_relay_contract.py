@@ -36,6 +36,8 @@ from ftgo_messaging.testing.eventually import eventually
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+pytestmark = pytest.mark.slow
+
 METADATA = MetaData()
 outbox_table(METADATA)
 relay_lease_table(METADATA)
@@ -405,7 +407,6 @@ async def test_an_immediate_stop_of_the_database_delays_and_loses_nothing(world:
     await world.complete({f"k{i}": 20 for i in range(4)})
 
 
-@pytest.mark.slow
 async def test_a_transaction_of_a_hundred_thousand_messages_keeps_memory_flat(world: World) -> None:
     relay = await ready(world.relay())
     await world.commit(world.message("warm", 0))
