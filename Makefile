@@ -61,9 +61,9 @@ TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)
 test: .venv/ready ## all tests but the slow ones, on servers of their own; in Docker's: make test PLATFORM=containers
 	@$(BIN)/pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
 
+# Without that plugin: a client whose broker is killed while it connects leaves a connection behind, and is not ours.
 test-slow: .venv/ready ## every failpoint in every way, a rolling restart, the relays' contract and outages
 	@$(BIN)/pytest -m slow --timeout 300 -p no:unraisableexception
-# Without that plugin: a client whose broker is killed while it connects leaves a connection behind, and is not ours.
 
 check: .venv/ready ## lint, import rules, types
 	$(BIN)/ruff check .

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
 from ftgo_contracts.consumer.events import (
@@ -17,7 +15,6 @@ from ftgo_contracts.consumer.events import (
 )
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated, RestaurantMenuRevised
 from ftgo_contracts.money import Money
-from ftgo_local.postgres import Postgres
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
@@ -26,30 +23,9 @@ from ftgo_messaging.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step
 from ftgo_order.application import order_steps
-from ftgo_order.bootstrap import build
 from ftgo_order.messaging.event_handlers import REPLICAS
-from ftgo_order.settings import OrderSettings
-from ftgo_service_kit.migrations import run_migrations
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
-
-
-@pytest.fixture(scope="module")
-async def service(postgres: Postgres) -> AsyncIterator[Service]:
-    dsn = (await postgres.create_service_databases(["order"]))["order"]
-    await asyncio.to_thread(run_migrations, "ftgo_order", dsn)
-    service = build(OrderSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
-    service.group_commit.start()
-    yield service
-    await service.group_commit.stop()
-    await service.engine.dispose()
-
-
-@pytest.fixture
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://order", timeout=30) as client:
-        yield client
 
 
 async def told(service: Service, event, version: int) -> None:
