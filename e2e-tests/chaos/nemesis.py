@@ -29,7 +29,7 @@ _LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "kafka"
 class Pace:
     """Seconds between two faults of a lane, on average; the lanes run side by side."""
 
-    kill: float = 3.0
+    kill: float = 2.5
     pause: float = 6.0
     outage: float = 6.0
     duplicates: float = (

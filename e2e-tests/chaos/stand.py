@@ -24,7 +24,7 @@ START_SECONDS = 180.0
 STOP_SECONDS = 90.0
 _PROXY_PORTS = {"consumer": 15441, "order": 15442, "kitchen": 15443, "accounting": 15445, "kafka": 19094}
 _KAFKA_BEHIND = 19095
-SMALL_DISK_MEGABYTES = 400
+SMALL_DISK_MEGABYTES = 1000
 
 
 class Stand:
