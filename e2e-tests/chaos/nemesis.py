@@ -17,12 +17,14 @@ from journal import Journal
 from slow_database import LostCommands, SlowCommits
 from stand import Stand
 
-USUAL = ("kill", "pause", "postgres", "kafka", "network", "disk", "duplicates", "rebalance")
+DISKS = {"kafka_disk": "kafka", "postgres_disk": "postgres"}
+"""Faults that fill the disk of a unit."""
+USUAL = ("kill", "pause", "postgres", "kafka", "network", *DISKS, "duplicates", "rebalance")
 """What `make chaos` does unless it is told otherwise."""
 TARGETED = ("slow", "late-replies", "lost-commands", "poison")
 """What a planted bug may need. Poison belongs into the dead letters, and lost commands ask for patience."""
 
-_LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "kafka", "network", "disk")}
+_LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "kafka", "network", *DISKS)}
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Nemesis:
             proxy.heal()
         for name in (*SERVICES, "postgres", "kafka"):
             self._stand.signal(name, signal.SIGCONT)
-        if self._stand.ballast is not None:
-            self._stand.ballast.unlink(missing_ok=True)
+        for ballast in self._stand.ballast.values():
+            ballast.unlink(missing_ok=True)
         async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=5, trust_env=False) as http:
             while not (self._stand.running() and all([await is_ready(http, url) for url in self._stand.urls.values()])):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
@@ -121,7 +123,7 @@ class Nemesis:
         if not faults:
             return
         dice = self._dice(lane)
-        weights = [{"postgres": 4, "kafka": 3, "network": 5, "disk": 1}.get(f, 1) for f in faults]
+        weights = [{"postgres": 4, "kafka": 3, "network": 5}.get(f, 1) for f in faults]
         while True:
             wait = dice.uniform(0.3, 1.7) * getattr(self._pace, lane)
             if time.monotonic() + wait >= end:
@@ -182,17 +184,23 @@ class Nemesis:
         proxy.heal()
         self._tell("network", "heal", where=where, trouble=trouble)
 
-    async def _disk(self, dice: random.Random, end: float) -> None:
-        """Kafka's disk is full: the broker ends, and cannot start, until there is room again."""
-        ballast = self._stand.ballast
-        if ballast is None:
-            return
-        self._tell("disk")
+    async def _kafka_disk(self, dice: random.Random, end: float) -> None:
+        """The broker ends, and cannot start, until there is room again."""
+        await self._full("kafka_disk", dice, end)
+
+    async def _postgres_disk(self, dice: random.Random, end: float) -> None:
+        """Tables cannot grow (an error), and sooner or later the log cannot (a panic, and no start)."""
+        await self._full("postgres_disk", dice, end)
+
+    async def _full(self, fault: str, dice: random.Random, end: float) -> None:
+        unit = DISKS[fault]
+        ballast = self._stand.ballast[unit]
+        self._tell(fault)
         await asyncio.to_thread(_fill, ballast)
         await self._last(dice.uniform(4, 8), end)
         ballast.unlink(missing_ok=True)
-        await self._until_running("kafka", 60)
-        self._tell("disk", "heal")
+        await self._until_running(unit, 60)
+        self._tell(fault, "heal")
 
     async def _is_ready(self, unit: str) -> bool:
         async with httpx.AsyncClient(timeout=1, trust_env=False) as http:

@@ -25,7 +25,7 @@ from typing import Any
 from checker import check, report
 from generator import Generator, Workload
 from journal import Journal
-from nemesis import TARGETED, USUAL, Nemesis, Pace
+from nemesis import DISKS, TARGETED, USUAL, Nemesis, Pace
 from stand import Stand
 from topology import SERVICES, SUBSCRIPTIONS, TOPICS, Subscription
 from witness import DatabaseWitness, lags, read_tables, read_topics, sessions_and_slots, unrest
@@ -57,8 +57,8 @@ async def chaos(options: Options, directory: Path, say: Any = print) -> None:
     environment = {"FTGO_RELAY": options.relay, "FTGO_INSTANCE": "chaos", **options.environment}
     _write(directory / "run.json", **_described(options))
     async with AsyncExitStack() as stack:
-        small_disk = "disk" in options.faults
-        stand = await stack.enter_async_context(Stand(options.offset, directory, environment, small_disk=small_disk))
+        small_disks = [unit for fault, unit in DISKS.items() if fault in options.faults]
+        stand = await stack.enter_async_context(Stand(options.offset, directory, environment, small_disks=small_disks))
         say(f"up after {time.monotonic() - began:.0f} s: relay {options.relay}, seed {options.seed}")
         history = stack.enter_context(Journal(directory / "history.jsonl"))
         events = stack.enter_context(Journal(directory / "nemesis.jsonl"))
@@ -152,9 +152,9 @@ def _options(arguments: list[str] | None = None) -> tuple[Options, Path | None]:
     faults = tuple(f for f in given.faults.split(",") if f and f != "none")
     if unknown := set(faults) - {*USUAL, *TARGETED}:
         parser.error(f"unknown faults: {', '.join(sorted(unknown))}")
-    if "disk" in faults and os.geteuid() != 0:
-        print("disk: left out, as mounting a small disk needs root")
-        faults = tuple(f for f in faults if f != "disk")
+    if set(DISKS) & set(faults) and os.geteuid() != 0:
+        print(f"{', '.join(DISKS)}: left out, as mounting a small disk needs root")
+        faults = tuple(f for f in faults if f not in DISKS)
     workload = Workload(rate=given.rate)
     return Options(given.seed, given.minutes, faults, given.relay, given.port_offset, workload), given.keep
 

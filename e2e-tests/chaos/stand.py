@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -24,7 +24,8 @@ START_SECONDS = 180.0
 STOP_SECONDS = 90.0
 _PROXY_PORTS = {"consumer": 15441, "order": 15442, "kitchen": 15443, "accounting": 15445, "kafka": 19094}
 _KAFKA_BEHIND = 19095
-SMALL_DISK_MEGABYTES = 1000
+SMALL_DISK_MEGABYTES = {"kafka": 1000, "postgres": 2500}
+"""Room for half an hour of load, and soon full."""
 
 
 class Stand:
@@ -34,7 +35,12 @@ class Stand:
     the supervisor of ``ftgo up``: what is killed here comes back by itself."""
 
     def __init__(
-        self, offset: int, directory: Path, environment: Mapping[str, str] | None = None, *, small_disk: bool = False
+        self,
+        offset: int,
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        *,
+        small_disks: Collection[str] = (),
     ) -> None:
         self.directory = directory
         self.state = StateDirectory(Path(tempfile.mkdtemp(prefix="ftgo-chaos-")))
@@ -49,7 +55,8 @@ class Stand:
             for name, port in self._proxy_ports.items()
         }
         self._environment = dict(environment or {})
-        self._small_disk = self.state.path / "small" if small_disk else None
+        # Kafka's logs, and all of PostgreSQL: its home, as ``Platform`` lays it out.
+        self._small_disks = {unit: self.state.path / ("small" if unit == "kafka" else unit) for unit in small_disks}
         self._process: subprocess.Popen[bytes] | None = None
         self._postgres = Platform(self.state.path, ports=self.ports).postgres
 
@@ -83,9 +90,9 @@ class Stand:
         return self._postgres.dsn(f"ftgo_{service}")
 
     @property
-    def ballast(self) -> Path | None:
-        """A file to write on Kafka's small disk; None when Kafka has a large one."""
-        return self._small_disk / "ballast" if self._small_disk else None
+    def ballast(self) -> dict[str, Path]:
+        """A file to write on the small disk of each unit that has one."""
+        return {unit: disk / "ballast" for unit, disk in self._small_disks.items()}
 
     # -- start and end ---------------------------------------------------------------------------------------------
 
@@ -104,10 +111,10 @@ class Stand:
 
     async def _start(self) -> None:
         self.state.create()
-        if self._small_disk is not None:
-            self._small_disk.mkdir()
-            size = f"size={SMALL_DISK_MEGABYTES}m"
-            _run(["mount", "-t", "tmpfs", "-o", size, "ftgo-chaos", str(self._small_disk)])
+        for unit, disk in self._small_disks.items():
+            disk.mkdir()
+            size = f"size={SMALL_DISK_MEGABYTES[unit]}m"
+            _run(["mount", "-t", "tmpfs", "-o", size, "ftgo-chaos", str(disk)])
         for proxy in self.proxies.values():
             await proxy.start()
         config = self.state.path / "chaos.json"
@@ -147,8 +154,8 @@ class Stand:
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
         }
-        if self._small_disk is not None:
-            settings["log.dirs"] = str(self._small_disk / "kafka")
+        if "kafka" in self._small_disks:
+            settings["log.dirs"] = str(self._small_disks["kafka"] / "kafka")
         return settings
 
     async def _stop(self) -> None:
@@ -170,8 +177,9 @@ class Stand:
         for proxy in self.proxies.values():
             await proxy.stop()
         self._keep_logs()
-        if self._small_disk is not None and self._small_disk.is_mount():
-            _run(["umount", "-l", str(self._small_disk)])
+        for disk in self._small_disks.values():
+            if disk.is_mount():
+                _run(["umount", "-l", str(disk)])
         self.state.delete()
         shutil.rmtree(self.state.path, ignore_errors=True)
 
