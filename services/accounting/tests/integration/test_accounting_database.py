@@ -1,48 +1,24 @@
 """Accounting on a real PostgreSQL: concurrent payments, the ledger, the REST API."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
-import httpx
 import pytest
 from ftgo_accounting.adapters.queries import statement_of
 from ftgo_accounting.adapters.tables import ACCOUNTS, account_entries, entry_from_row
-from ftgo_accounting.bootstrap import build
 from ftgo_accounting.domain.account import fold
 from ftgo_accounting.messaging.command_handlers import COMMANDS
 from ftgo_accounting.messaging.event_handlers import EVENTS
-from ftgo_accounting.settings import AccountingSettings
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
 from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
 from ftgo_contracts.money import Money
-from ftgo_local.postgres import Postgres
 from ftgo_messaging import codec, rows
 from ftgo_messaging import message as m
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.registry import by_class
-from ftgo_service_kit.migrations import run_migrations
 from ftgo_service_kit.service import Service
 from sqlalchemy import select, text
-
-
-@pytest.fixture(scope="module")
-async def service(postgres: Postgres) -> AsyncIterator[Service]:
-    dsn = (await postgres.create_service_databases(["accounting"]))["accounting"]
-    await asyncio.to_thread(run_migrations, "ftgo_accounting", dsn)
-    service = build(AccountingSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
-    service.group_commit.start()
-    yield service
-    await service.group_commit.stop()
-    await service.engine.dispose()
-
-
-@pytest.fixture
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://accounting", timeout=30) as client:
-        yield client
 
 
 def received(body, **headers: str) -> Received:

@@ -1,47 +1,24 @@
 """The consumer service on a real PostgreSQL: the REST API, verification, notifications."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from ftgo_consumer.bootstrap import build
 from ftgo_consumer.messaging.command_handlers import COMMANDS
-from ftgo_consumer.settings import ConsumerSettings
 from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.money import Money
-from ftgo_local.postgres import Postgres
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.registry import by_class
-from ftgo_service_kit.migrations import run_migrations
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
 ANN = {"name": {"firstName": "Ann", "lastName": "Lee"}}
-
-
-@pytest.fixture(scope="module")
-async def service(postgres: Postgres) -> AsyncIterator[Service]:
-    dsn = (await postgres.create_service_databases(["consumer"]))["consumer"]
-    await asyncio.to_thread(run_migrations, "ftgo_consumer", dsn)
-    service = build(ConsumerSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
-    service.group_commit.start()
-    yield service
-    await service.group_commit.stop()
-    await service.engine.dispose()
-
-
-@pytest.fixture
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://consumer", timeout=30) as client:
-        yield client
 
 
 async def registered(http: httpx.AsyncClient, **more: Any) -> str:

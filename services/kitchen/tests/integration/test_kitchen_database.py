@@ -1,48 +1,25 @@
 """The kitchen on a real PostgreSQL: the sagas' commands in batches, the REST API, both at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import httpx
 import pytest
 from ftgo_contracts.channels import KITCHEN_COMMANDS
 from ftgo_contracts.kitchen import commands as c
-from ftgo_kitchen.bootstrap import build
 from ftgo_kitchen.messaging.command_handlers import COMMANDS
-from ftgo_kitchen.settings import KitchenSettings
-from ftgo_local.postgres import Postgres
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_service_kit.migrations import run_migrations
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
 
 LINES = (c.TicketLineItem("1", "Chicken Vindaloo", 2),)
 LATER = "2100-01-01T20:00:00+02:00"
 ADDRESS = {"street1": "1 High Street", "city": "Oakland", "state": "CA", "zip": "94611"}
-
-
-@pytest.fixture(scope="module")
-async def service(postgres: Postgres) -> AsyncIterator[Service]:
-    dsn = (await postgres.create_service_databases(["kitchen"]))["kitchen"]
-    await asyncio.to_thread(run_migrations, "ftgo_kitchen", dsn)
-    service = build(KitchenSettings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
-    service.group_commit.start()
-    yield service
-    await service.group_commit.stop()
-    await service.engine.dispose()
-
-
-@pytest.fixture
-async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://kitchen", timeout=30) as client:
-        yield client
 
 
 def menu(*items: tuple[str, str, str]) -> dict[str, Any]:
