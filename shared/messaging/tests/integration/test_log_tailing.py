@@ -22,23 +22,14 @@ from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.pgoutput import lsn_of
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import (
-    OUTBOX_PUBLICATION,
-    outbox_table,
-    relay_lease_table,
-    relay_position_table,
-)
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.outbox import outbox_database
 from prometheus_client import REGISTRY
-from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 pytestmark = pytest.mark.slow
 
-METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
 SLOT = "tailing_relay_0_of_1"
 
 
@@ -96,23 +87,8 @@ class World:
 @asynccontextmanager
 async def world_on(postgres: Postgres) -> AsyncIterator[World]:
     dsn = (await postgres.create_service_databases(["tailing"]))["tailing"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-        await connection.execute(text(OUTBOX_PUBLICATION))
-    world = World(engine)
-    yield world
-
-    async def dropped() -> None:
-        slots = "FROM pg_replication_slots WHERE database = current_database()"
-        await world.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
-        await world.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
-        assert await world.execute(f"SELECT slot_name {slots}") == []
-
-    await eventually(dropped)
-    await engine.dispose()
+    async with outbox_database(dsn) as engine:
+        yield World(engine)
 
 
 @pytest.fixture

@@ -25,23 +25,13 @@ from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import Publisher, WakeUp
-from ftgo_messaging.outbox.table import (
-    OUTBOX_PUBLICATION,
-    OUTBOX_STORAGE,
-    outbox_table,
-    relay_lease_table,
-    relay_position_table,
-)
 from ftgo_messaging.testing.eventually import eventually
-from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from ftgo_messaging.testing.outbox import outbox_database
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 pytestmark = pytest.mark.slow
 
-METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
 PARTITIONS = 4
 AnyRelay = PollingPublisher | LogTailing
 
@@ -149,33 +139,13 @@ class World:
 @pytest.fixture(params=["polling", "log-tailing"])
 async def world(request: pytest.FixtureRequest, postgres: Postgres, kafka: Kafka) -> AsyncIterator[World]:
     dsn = (await postgres.create_service_databases(["contract"]))["contract"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=40)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-        await connection.execute(text(OUTBOX_STORAGE))
-        await connection.execute(text(OUTBOX_PUBLICATION))
-    topic = f"contract.{new_id()}"
-    await ensure_topics(kafka.bootstrap, [topic], PARTITIONS)
-    world = World(request.param, engine, kafka.bootstrap, topic)
-    yield world
-    for publisher in world.publishers:
-        await publisher.close()
-    await drop_slots(world)
-    await engine.dispose()
-
-
-async def drop_slots(world: World) -> None:
-    """Whatever relays left: their server processes end a moment after their clients."""
-
-    async def dropped() -> None:
-        slots = "FROM pg_replication_slots WHERE database = current_database()"
-        await world.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
-        await world.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
-        assert await world.execute(f"SELECT slot_name {slots}") == []
-
-    await eventually(dropped)
+    async with outbox_database(dsn, pool_size=40) as engine:
+        topic = f"contract.{new_id()}"
+        await ensure_topics(kafka.bootstrap, [topic], PARTITIONS)
+        world = World(request.param, engine, kafka.bootstrap, topic)
+        yield world
+        for publisher in world.publishers:
+            await publisher.close()
 
 
 async def tails(relay: AnyRelay) -> None:

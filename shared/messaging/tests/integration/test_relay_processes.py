@@ -22,22 +22,13 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.outbox.table import (
-    OUTBOX_PUBLICATION,
-    outbox_table,
-    relay_lease_table,
-    relay_position_table,
-)
 from ftgo_messaging.testing.eventually import eventually
-from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from ftgo_messaging.testing.outbox import outbox_database
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 pytestmark = pytest.mark.slow
 
-METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
 PARTITIONS = 4
 LEASE_SECONDS = 2.0
 KEYS = [f"key-{i}" for i in range(12)]
@@ -150,25 +141,11 @@ class World:
 @pytest.fixture(params=["polling", "log-tailing"])
 async def world(request: pytest.FixtureRequest, postgres: Postgres, kafka: Kafka) -> AsyncIterator[World]:
     dsn = (await postgres.create_service_databases(["processes"]))["processes"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=5)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-        await connection.execute(text(OUTBOX_PUBLICATION))
-    topic = f"processes.{new_id()}"
-    await ensure_topics(kafka.bootstrap, [topic], PARTITIONS)
-    world = World(request.param, dsn, engine, kafka.bootstrap, topic)
-    yield world
-
-    async def dropped() -> None:
-        slots = "FROM pg_replication_slots WHERE database = current_database()"
-        await world.execute(f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
-        await world.execute(f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
-        assert await world.execute(f"SELECT slot_name {slots}") == []
-
-    await eventually(dropped)
-    await engine.dispose()
+    async with outbox_database(dsn) as engine:
+        topic = f"processes.{new_id()}"
+        await ensure_topics(kafka.bootstrap, [topic], PARTITIONS)
+        world = World(request.param, dsn, engine, kafka.bootstrap, topic)
+        yield world
 
 
 async def other_owner(world: World, before: dict[str, int]) -> None:
