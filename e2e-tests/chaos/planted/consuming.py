@@ -90,13 +90,13 @@ def add_second_consumer() -> None:
 
 def rewind_first_partition() -> None:
     """After a failed batch go back on the first record's partition only: the others are committed past."""
-    rewind = subscriber._rewind
+    rewind = subscriber.rewind_batch
 
     def first_only(consumer: Any, records: Sequence[Any]) -> None:
         first = records[0]
         rewind(consumer, [r for r in records if (r.topic, r.partition) == (first.topic, first.partition)])
 
-    subscriber._rewind = first_only
+    subscriber.rewind_batch = first_only
 
 
 def forgotten_dead_letter() -> None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,7 +24,9 @@ from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.inbox.dead_letters import Poison
+from ftgo_messaging.kafka.membership import Membership
 from ftgo_messaging.kafka.offsets import Offsets
+from ftgo_messaging.kafka.positions import Positions, rewind_batch
 from ftgo_messaging.kafka.progress import Progress
 from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Transactions
@@ -80,9 +81,9 @@ class ChannelConsumer:
         self._idle = asyncio.Event()
         self._idle.set()
         self.revocations = 0
-        self._next: dict[TopicPartition, int] = {}
+        self._positions = Positions()
         self._one_by_one = 0
-        self._members: deque[tuple[float, str]] = deque(maxlen=4)
+        self._membership = Membership(6 * SESSION_SECONDS)
         self._progress = Progress(name, patience)
         self._offsets = Offsets(name)
         self.running = False
@@ -194,7 +195,7 @@ class ChannelConsumer:
                 last_fetch = max(last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
                 end = consumer.highwater(partition)
                 if end is not None:
-                    handled = self._next.get(partition)
+                    handled = self._positions.get(partition)
                     if handled is None:  # nothing since the assignment: it stands where the group's offset is
                         async with asyncio.timeout(0.1):
                             handled = await consumer.position(partition)
@@ -222,7 +223,7 @@ class ChannelConsumer:
             except Exception as error:
                 log.warning("consumer.fetch_failed", consumer=self.name, error=repr(error))
                 self._one_by_one = self._max_records
-                await self._rewind_to_handled(consumer)
+                await self._positions.rewind(consumer)
                 return
             if self.revocations != revocations:
                 # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
@@ -273,45 +274,28 @@ class ChannelConsumer:
                     f"It stands in Kafka at {place}, as long as the topic keeps it",
                 )
                 consumer.seek(partition, position + 1)
-                self._next[partition] = position + 1
+                self._positions.move({partition: position + 1})
                 self._offsets.handled({partition: position + 1}, consumer)
                 return
             if found:
                 consumer.seek(partition, position)
 
-    async def _rewind_to_handled(self, consumer: Any) -> None:
-        """A fetch that fails has taken records out of the client all the same, of any partition: take them again."""
-        for partition in consumer.assignment():
-            offset = self._next.get(partition)
-            if offset is None:
-                offset = await consumer.committed(partition)
-            if offset is None:
-                await consumer.seek_to_beginning(partition)
-            else:
-                consumer.seek(partition, offset)
-
     async def _handle(self, consumer: Any, records: Sequence[Any]) -> None:
-        for partition, offset in _first(records).items():
-            self._next.setdefault(partition, offset)
+        self._positions.begin(records)
         try:
             await self._processor.process([_received(r) for r in records])
         except Exception as error:
             self.attempts += 1
             self._progress.waiting = is_transient(error)
             log.warning("consumer.failed", consumer=self.name, error=repr(error), attempt=self.attempts)
-            _rewind(consumer, records)
+            rewind_batch(consumer, records)
             if not is_transient(error):
                 log.error("consumer.bug", consumer=self.name, exc_info=error)
             return
         self.attempts = 0
         self._progress.waiting = False
         self._progress.made()
-        offsets: dict[TopicPartition, int] = {}
-        for r in records:
-            partition = TopicPartition(r.topic, r.partition)
-            offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
-        self._next.update(offsets)
-        self._offsets.handled(offsets, consumer)
+        self._offsets.handled(self._positions.handled(records), consumer)
         if self._stopping.is_set():
             await self._offsets.commit(consumer)
 
@@ -334,18 +318,13 @@ class ChannelConsumer:
                 await asyncio.wait_for(self._offsets.commit(self._subscriber.consumer), _COMMIT_SECONDS)
 
     def assigned(self) -> None:
-        self._next.clear()
+        self._positions.clear()
         self._offsets.forget()
         coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
-        member = getattr(coordinator, "member_id", "")
-        if member and (not self._members or self._members[-1][1] != member):
-            self._members.append((time.monotonic(), member))
+        self._membership.joined(getattr(coordinator, "member_id", ""))
 
     def _check_instance(self) -> None:
-        """A static member keeps its member id. Losing it again and again means that somebody else has the name: each
-        of the two takes the other's place at every heartbeat."""
-        full = len(self._members) == self._members.maxlen
-        if self._instance and full and self._members[-1][0] - self._members[0][0] < 6 * SESSION_SECONDS:
+        if self._instance and self._membership.contested:
             log.error("consumer.instance_used_twice", consumer=self.name, instance=self._instance)
             raise ConsumerStuck(
                 f"consumer {self.name}: another process is the instance {self._instance!r} too. Give each its own name"
@@ -386,20 +365,3 @@ async def _identity(message: KafkaMessage) -> KafkaMessage:
 
 def _received(record: Any) -> Received:
     return Received(record.topic, record.partition, record.offset, record.key, record.headers, record.value)
-
-
-def _first(records: Sequence[Any]) -> dict[TopicPartition, int]:
-    first: dict[TopicPartition, int] = {}
-    for record in records:
-        partition = TopicPartition(record.topic, record.partition)
-        first[partition] = min(first.get(partition, record.offset), record.offset)
-    return first
-
-
-def _rewind(consumer: Any, records: Sequence[Any]) -> None:
-    """Every partition of the batch, not just the first record's: the others would be committed past."""
-    for partition, offset in _first(records).items():
-        try:
-            consumer.seek(partition, offset)
-        except IllegalStateError:
-            continue  # revoked meanwhile: its next owner starts at the committed offset
