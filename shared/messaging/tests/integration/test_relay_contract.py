@@ -298,6 +298,31 @@ async def test_a_crash_between_publish_and_delete_repeats_and_loses_nothing(worl
     assert len(await world.on_topic()) == 60
 
 
+async def test_only_the_delete_itself_waits_for_no_disk(world: World) -> None:
+    """A pooled connection that kept the setting would cost business transactions their durability."""
+    for statement in (
+        "CREATE TABLE IF NOT EXISTS seen (value text)",
+        "TRUNCATE seen",
+        "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS "
+        "'BEGIN INSERT INTO seen VALUES (current_setting(''synchronous_commit'')); RETURN NULL; END'",
+        "CREATE TRIGGER see AFTER DELETE ON outbox FOR EACH STATEMENT EXECUTE FUNCTION see()",
+    ):
+        await world.execute(statement)
+    relay = await ready(world.relay())
+    await world.commit(world.message("a", 0))
+    assert await everything(relay) == 1
+    await relay.release()
+    assert {row[0] for row in await world.execute("SELECT value FROM seen")} == {"off"}
+    connections = [await world.engine.connect() for _ in range(world.engine.pool.checkedin())]
+    try:
+        kept = [(await c.execute(text("SHOW synchronous_commit"))).scalar_one() for c in connections]
+    finally:
+        for connection in connections:
+            await connection.close()
+    assert kept
+    assert set(kept) == {"on"}
+
+
 async def test_a_restarted_relay_goes_on_where_it_was(world: World) -> None:
     for n in range(4):
         await world.commit(world.message("a", 2 * n))
