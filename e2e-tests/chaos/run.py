@@ -34,6 +34,9 @@ QUIET_SECONDS = 60.0
 """How long after the faults everything may still be under way."""
 _TAIL_SECONDS = 8.0  # customers still come for a while after the last fault
 _PROGRESS_SECONDS = 5.0
+# Room for the load, and no more: filling a disk takes as much memory.
+_DISK_MEGABYTES = {"kafka": 200, "postgres": 500}
+_DISK_MEGABYTES_A_MINUTE = {"kafka": 10, "postgres": 20}
 
 
 @dataclass
@@ -57,7 +60,11 @@ async def chaos(options: Options, directory: Path, say: Any = print) -> None:
     environment = {"FTGO_RELAY": options.relay, "FTGO_INSTANCE": "chaos", **options.environment}
     _write(directory / "run.json", **_described(options))
     async with AsyncExitStack() as stack:
-        small_disks = [unit for fault, unit in DISKS.items() if fault in options.faults]
+        small_disks = {
+            unit: round(_DISK_MEGABYTES[unit] + _DISK_MEGABYTES_A_MINUTE[unit] * options.minutes)
+            for fault, unit in DISKS.items()
+            if fault in options.faults
+        }
         stand = await stack.enter_async_context(Stand(options.offset, directory, environment, small_disks=small_disks))
         say(f"up after {time.monotonic() - began:.0f} s: relay {options.relay}, seed {options.seed}")
         history = stack.enter_context(Journal(directory / "history.jsonl"))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -24,12 +24,11 @@ START_SECONDS = 180.0
 STOP_SECONDS = 90.0
 _PROXY_PORTS = {"consumer": 15441, "order": 15442, "kitchen": 15443, "accounting": 15445, "kafka": 19094}
 _KAFKA_BEHIND = 19095
-SMALL_DISK_MEGABYTES = {"kafka": 1000, "postgres": 2500}
-"""Room for half an hour of load, and soon full."""
 
 
 class Stand:
     """``async with Stand(6000, run_directory) as stand``: everything runs. Ports are moved by the offset.
+    ``small_disks``: the units that get a disk of their own in memory, and its megabytes.
 
     Services reach PostgreSQL and Kafka through proxies only; the harness reaches both directly. Processes are kept by
     the supervisor of ``ftgo up``: what is killed here comes back by itself."""
@@ -40,7 +39,7 @@ class Stand:
         directory: Path,
         environment: Mapping[str, str] | None = None,
         *,
-        small_disks: Collection[str] = (),
+        small_disks: Mapping[str, int] | None = None,
     ) -> None:
         self.directory = directory
         self.state = StateDirectory(Path(tempfile.mkdtemp(prefix="ftgo-chaos-")))
@@ -56,7 +55,8 @@ class Stand:
         }
         self._environment = dict(environment or {})
         # Kafka's logs, and all of PostgreSQL: its home, as ``Platform`` lays it out.
-        self._small_disks = {unit: self.state.path / ("small" if unit == "kafka" else unit) for unit in small_disks}
+        self._megabytes = small_disks or {}
+        self._small_disks = {u: self.state.path / ("small" if u == "kafka" else u) for u in self._megabytes}
         self._process: subprocess.Popen[bytes] | None = None
         self._postgres = Platform(self.state.path, ports=self.ports).postgres
 
@@ -113,7 +113,7 @@ class Stand:
         self.state.create()
         for unit, disk in self._small_disks.items():
             disk.mkdir()
-            size = f"size={SMALL_DISK_MEGABYTES[unit]}m"
+            size = f"size={self._megabytes[unit]}m"
             _run(["mount", "-t", "tmpfs", "-o", size, "ftgo-chaos", str(disk)])
         for proxy in self.proxies.values():
             await proxy.start()
