@@ -30,7 +30,8 @@ ROUNDS = 3
 _FILL = text(
     "INSERT INTO processed_messages (consumer, message_id, processed_at) SELECT :consumer, CAST("
     "lpad(to_hex(CAST(extract(epoch FROM born) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(n::text), 1, 19)"
-    " AS uuid), born FROM (SELECT n, now() - make_interval(secs => :ago - n * :step) AS born "
+    " AS uuid), born FROM (SELECT n, "
+    "now() - make_interval(secs => CAST(:ago AS float8) - n * CAST(:step AS float8)) AS born "
     "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS g(n)) AS rows"
 )
 _CHUNK = 500_000

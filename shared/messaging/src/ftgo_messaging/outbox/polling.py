@@ -28,7 +28,7 @@ BACKLOG = Gauge("ftgo_outbox_batch", "Rows found by the last poll; at the batch 
 SHORTEST_INTERVAL = 0.05
 """Seconds until the next poll after one that found something. Each empty poll doubles it, up to the interval."""
 
-REST = 0.01
+REST = 0.02
 """Seconds, at most, that a relay lets rows gather after a round, in proportion to what it has just moved. Under load
 that makes rounds larger and fewer, and leaves the machine to the writers; a lone message never waits for it."""
 
@@ -48,8 +48,8 @@ _FLOWING = text(_SELECT.format(where=f"WHERE {_MY_SHARDS} AND {_NOT_STOPPED} "))
 
 
 def rest_after(moved: int) -> float:
-    """Seconds: nothing to speak of after one message, all of the rest after fifty."""
-    return REST * min(moved - 1, 49) / 49 if moved > 1 else 0.0
+    """Seconds: nothing after one message, a little after two, all of the rest after a hundred."""
+    return REST * min(max(moved - 1, 0), 99) / 99
 
 
 class PollingPublisher:
