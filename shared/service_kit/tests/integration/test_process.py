@@ -191,6 +191,7 @@ async def owner(http: httpx.AsyncClient) -> None:
     assert status["lastRound"] > 0
 
 
+@pytest.mark.slow
 async def test_a_notify_is_sent_from_process_to_process_and_only_then(dsn, kafka: Kafka):
     await ensure_topics(kafka.bootstrap, ["small.events"], 2)
     async with running(dsn, kafka.bootstrap) as (process, http):
@@ -215,6 +216,7 @@ async def test_a_notify_is_sent_from_process_to_process_and_only_then(dsn, kafka
         await eventually(notified_and_published, within=30)
 
 
+@pytest.mark.slow
 async def test_a_service_with_log_tailing(dsn, kafka: Kafka, monkeypatch):
     monkeypatch.setenv("FTGO_RELAY", "log-tailing")
     await ensure_topics(kafka.bootstrap, ["small.events"], 2)
