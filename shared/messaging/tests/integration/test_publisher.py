@@ -87,6 +87,7 @@ async def test_a_producer_that_is_out_of_sequence_is_replaced(
     assert sorted(await on_topic(kafka, topic)) == sorted((f"k{n % 8}", n) for n in range(16))
 
 
+@pytest.mark.slow
 async def test_a_broker_that_is_away_for_longer_than_the_request_timeout(
     publisher: KafkaPublisher, topic: str, kafka: Kafka
 ) -> None:

@@ -134,6 +134,7 @@ async def test_a_signal_lets_the_running_request_end(dsn, kafka: Kafka):
         assert await outbox(dsn) == 0
 
 
+@pytest.mark.slow
 async def test_what_is_committed_after_the_last_request_was_cut_off_is_published_too(dsn, kafka: Kafka):
     await ensure_topics(kafka.bootstrap, ["small.events"], 2)
     async with running(dsn, kafka.bootstrap) as (process, http):
