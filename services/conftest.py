@@ -13,17 +13,12 @@ from ftgo_service_kit.service import Service
 
 
 @pytest.fixture(scope="module")
-def service_name(request: pytest.FixtureRequest) -> str:
-    """``services/NAME/tests/...``"""
-    return request.path.relative_to(Path(__file__).parent).parts[0]
-
-
-@pytest.fixture(scope="module")
-async def service(service_name: str, postgres: Postgres) -> AsyncIterator[Service]:
-    dsn = (await postgres.create_service_databases([service_name]))[service_name]
-    await asyncio.to_thread(run_migrations, f"ftgo_{service_name}", dsn)
-    settings = getattr(importlib.import_module(f"ftgo_{service_name}.settings"), f"{service_name.title()}Settings")
-    build = importlib.import_module(f"ftgo_{service_name}.bootstrap").build
+async def service(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[Service]:
+    name = request.path.relative_to(Path(__file__).parent).parts[0]  # services/NAME/tests/...
+    dsn = (await postgres.create_service_databases([name]))[name]
+    await asyncio.to_thread(run_migrations, f"ftgo_{name}", dsn)
+    settings = getattr(importlib.import_module(f"ftgo_{name}.settings"), f"{name.title()}Settings")
+    build = importlib.import_module(f"ftgo_{name}.bootstrap").build
     service: Service = build(settings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
     service.group_commit.start()
     yield service

@@ -25,7 +25,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
 from ftgo_messaging.outbox.writer import shard_of
-from relay_scene import KINDS, Clock, Scene, make, ready
+from relay_scene import KINDS, Clock, Scene, make, ready, scene_on
 from sqlalchemy.ext.asyncio import create_async_engine
 
 BATCH = 500
@@ -259,24 +259,23 @@ async def _run(path: Path, chosen: argparse.Namespace) -> dict[str, Any]:
     try:
         await platform.start_postgres()
         await platform.start_kafka()
-        scene = await Scene.build(platform)
-        sections = {
-            "messages/s": lambda: _throughput(scene, chosen.messages, chosen.rounds),
-            "commit to acknowledgement, ms, at 100/s": lambda: _latencies(scene, chosen.seconds),
-            f"transactions/s of {WRITERS} writers": lambda: _beside_writers(scene, chosen.seconds, chosen.rounds),
-        }
-        if chosen.old_rows:
-            sections["messages/s with history"] = lambda: _with_history(
-                scene, chosen.messages, chosen.old_rows, chosen.messages * 10
-            )
-        for title, measure in sections.items():
-            report[title] = found = await measure()
-            print(f"\n{title}")
-            for name, value in found.items():
-                parts = value if isinstance(value, dict) else {"": value}
-                print(f"  {name:44}{'   '.join(f'{k} {v}'.strip() for k, v in parts.items())}")
-            sys.stdout.flush()
-        await scene.engine.dispose()
+        async with scene_on(platform) as scene:
+            sections = {
+                "messages/s": lambda: _throughput(scene, chosen.messages, chosen.rounds),
+                "commit to acknowledgement, ms, at 100/s": lambda: _latencies(scene, chosen.seconds),
+                f"transactions/s of {WRITERS} writers": lambda: _beside_writers(scene, chosen.seconds, chosen.rounds),
+            }
+            if chosen.old_rows:
+                sections["messages/s with history"] = lambda: _with_history(
+                    scene, chosen.messages, chosen.old_rows, chosen.messages * 10
+                )
+            for title, measure in sections.items():
+                report[title] = found = await measure()
+                print(f"\n{title}")
+                for name, value in found.items():
+                    parts = value if isinstance(value, dict) else {"": value}
+                    print(f"  {name:44}{'   '.join(f'{k} {v}'.strip() for k, v in parts.items())}")
+                sys.stdout.flush()
     finally:
         platform.stop()
     return report
@@ -304,8 +303,8 @@ def main() -> None:
     if chosen.relay:
         uvloop.run(_run_relay(chosen.relay, chosen.dsn, chosen.bootstrap, chosen.listen))
         return
-    if not (1000 <= chosen.messages <= 1_000_000 and 1 <= chosen.seconds <= 60 and 1 <= chosen.rounds <= 9):
-        parser.error("--messages is 1000 to 1000000, --seconds 1 to 60, --rounds 1 to 9")
+    if not (1000 <= chosen.messages <= 1_000_000 and 2 <= chosen.seconds <= 60 and 1 <= chosen.rounds <= 9):
+        parser.error("--messages is 1000 to 1000000, --seconds 2 to 60 (the first is to warm up), --rounds 1 to 9")
     path = Path(tempfile.mkdtemp(prefix="ftgo-bench-"))
     path.chmod(0o755)  # PostgreSQL's unprivileged user passes through
     try:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,23 +16,15 @@ from ftgo_messaging.message import ID, Message
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import (
-    OUTBOX_PUBLICATION,
-    OUTBOX_STORAGE,
-    outbox_table,
-    relay_lease_table,
-    relay_position_table,
-)
+from ftgo_messaging.testing.outbox import outbox_database
 from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 TOPICS = ("bench.commands", "bench.replies", "bench.events")
 KINDS = ("polling", "log-tailing")
 AnyRelay = PollingPublisher | LogTailing
 
-_METADATA = MetaData()
-for _declare in (outbox_table, relay_lease_table, relay_position_table, processed_messages_table):
-    _declare(_METADATA)
+_HISTORY = processed_messages_table(MetaData())
 
 # As an order writes them: seven messages of a key, a dozen headers, three topics.
 _ROWS = """
@@ -54,18 +47,6 @@ class Scene:
     platform: Platform
     dsn: str
     engine: AsyncEngine
-
-    @classmethod
-    async def build(cls, platform: Platform) -> "Scene":
-        dsn = (await platform.create_databases(["relay_bench"]))["relay_bench"]
-        engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=8)
-        async with engine.begin() as connection:
-            await connection.run_sync(_METADATA.create_all)
-            await connection.execute(text(OUTBOX_STORAGE))
-            await connection.execute(text(OUTBOX_PUBLICATION))
-            await connection.execute(text("CREATE TABLE orders (id bigint PRIMARY KEY, state text NOT NULL)"))
-        await ensure_topics(platform.kafka.bootstrap, TOPICS)
-        return cls(platform, dsn, engine)
 
     async def sql(self, statement: str, *arguments: Any) -> Any:
         connection = await asyncpg.connect(self.dsn)
@@ -92,6 +73,17 @@ class Scene:
 
     def publisher(self) -> KafkaPublisher:
         return KafkaPublisher(self.platform.kafka.bootstrap, "relay-bench")
+
+
+@asynccontextmanager
+async def scene_on(platform: Platform) -> AsyncIterator[Scene]:
+    dsn = (await platform.create_databases(["relay_bench"]))["relay_bench"]
+    async with outbox_database(dsn, pool_size=8) as engine:
+        async with engine.begin() as connection:
+            await connection.run_sync(_HISTORY.create)
+            await connection.execute(text("CREATE TABLE orders (id bigint PRIMARY KEY, state text NOT NULL)"))
+        await ensure_topics(platform.kafka.bootstrap, TOPICS)
+        yield Scene(platform, dsn, engine)
 
 
 def make(kind: str, engine: AsyncEngine, publisher: Any, wake_up: WakeUp, **options: Any) -> AnyRelay:

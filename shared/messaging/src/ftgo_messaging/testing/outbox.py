@@ -34,12 +34,14 @@ async def outbox_database(dsn: str, pool_size: int = 10) -> AsyncIterator[AsyncE
         await connection.run_sync(_METADATA.create_all)
         await connection.execute(text(OUTBOX_STORAGE))
         await connection.execute(text(OUTBOX_PUBLICATION))
-    yield engine
-    await drop_slots(engine)
-    await engine.dispose()
+    try:
+        yield engine
+        await _drop_slots(engine)
+    finally:
+        await engine.dispose()
 
 
-async def drop_slots(engine: AsyncEngine) -> None:
+async def _drop_slots(engine: AsyncEngine) -> None:
     """Of this database. The server's processes of relays that are gone end a moment after them, and are waited for."""
 
     async def dropped() -> None:
