@@ -62,6 +62,10 @@ class Up:
     def ended(self) -> bool:
         return self.process is not None and self.process.poll() is not None
 
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and not self.ended
+
     def ftgo(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         environment = {**os.environ, "FTGO_STATE_DIR": str(self.path)}
         command = [sys.executable, "-m", "ftgo_local", *arguments]
@@ -80,7 +84,8 @@ class Up:
 
 
 @pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """One state directory for all, up or down as the test before has left it: to make it anew takes its time."""
     up = Up(tmp_path_factory.mktemp("up") / "state", {name: free_port() for name in DEFAULT_PORTS})
     yield up
     if up.process is not None and not up.ended:
@@ -89,8 +94,22 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     up.ftgo("reset", "--yes")
 
 
-def test_up_starts_everything_and_status_tells(up: Up) -> None:
-    status = up.started().status()
+@pytest.fixture
+def up(made_once: Up) -> Up:
+    """Everything runs."""
+    return made_once if made_once.runs else made_once.started()
+
+
+@pytest.fixture
+def down(made_once: Up) -> Up:
+    """Nothing runs."""
+    assert made_once.ftgo("down").returncode == 0
+    return made_once
+
+
+def test_up_starts_everything_and_status_tells(down: Up) -> None:
+    up = down.started()
+    status = up.status()
     assert set(status["services"]) == {"order", "accounting"}
     for service in status["services"].values():
         assert service["ready"]
@@ -161,7 +180,7 @@ def test_ctrl_c_stops_everything_in_order(up: Up) -> None:
 
 
 def test_down_from_another_terminal_stops_a_foreground_up(up: Up) -> None:
-    pids = up.started().pids()
+    pids = up.pids()
     assert up.ftgo("down").returncode == 0
     assert up.process is not None
     assert up.process.wait(5) == 0
@@ -170,7 +189,7 @@ def test_down_from_another_terminal_stops_a_foreground_up(up: Up) -> None:
 
 
 def test_what_a_killed_supervisor_leaves_is_ended_by_the_next_up(up: Up) -> None:
-    orphans = up.started().pids()
+    orphans = up.pids()
     assert up.process is not None
     up.process.kill()
     up.process.wait()
@@ -191,24 +210,24 @@ def test_down_ends_what_a_killed_supervisor_leaves(up: Up) -> None:
     assert not any(alive(pid) for pid in orphans)
 
 
-def test_a_port_in_use_is_a_sentence(up: Up) -> None:
+def test_a_port_in_use_is_a_sentence(down: Up) -> None:
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind(("127.0.0.1", up.ports["order"]))
+        server.bind(("127.0.0.1", down.ports["order"]))
         server.listen()
-        assert up.start().wait(30) == 1
-    assert f"Port {up.ports['order']} (order) is used by" in up.text
-    assert "Traceback" not in up.text
+        assert down.start().wait(30) == 1
+    assert f"Port {down.ports['order']} (order) is used by" in down.text
+    assert "Traceback" not in down.text
 
 
-def test_a_failing_service_is_shown_with_its_log_and_nothing_is_left_running(up: Up) -> None:
-    assert up.start(FAKE_FAILURE="accounting").wait(60) == 1
-    assert "FAILED Accounting" in up.text
-    assert "| there is no cheese" in up.text
-    assert "Traceback" not in up.text
-    assert up.pids() == []
+def test_a_failing_service_is_shown_with_its_log_and_nothing_is_left_running(down: Up) -> None:
+    assert down.start(FAKE_FAILURE="accounting").wait(60) == 1
+    assert "FAILED Accounting" in down.text
+    assert "| there is no cheese" in down.text
+    assert "Traceback" not in down.text
+    assert down.pids() == []
 
 
-def test_reset_begins_anew(up: Up) -> None:
-    assert up.ftgo("reset", "--yes").returncode == 0
-    assert list(up.path.iterdir()) == []
+def test_reset_begins_anew(down: Up) -> None:
+    assert down.ftgo("reset", "--yes").returncode == 0
+    assert list(down.path.iterdir()) == []
