@@ -274,7 +274,7 @@ async def _run(path: Path, chosen: argparse.Namespace) -> dict[str, Any]:
                 print(f"\n{title}")
                 for name, value in found.items():
                     parts = value if isinstance(value, dict) else {"": value}
-                    print(f"  {name:44}{'   '.join(f'{k} {v}'.strip() for k, v in parts.items())}")
+                    print(f"  {name:48}{'   '.join(f'{k} {v}'.strip() for k, v in parts.items())}")
                 sys.stdout.flush()
     finally:
         platform.stop()
