@@ -16,6 +16,7 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
+from ftgo_messaging.connection import begin
 from ftgo_messaging.consumer.batch import BatchProcessor, Received
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
@@ -111,9 +112,8 @@ async def instance(transactions: Transactions, saga_id: str) -> SagaInstance:
 
 
 async def sql(transactions: Transactions, statement: str, **values: Any) -> list[Any]:
-    async with transactions.engine.begin() as connection:
-        result = await connection.execute(text(statement), values)
-        return list(result) if result.returns_rows else []
+    async with begin(transactions.engine) as connection:  # which replaces what a crash of the server has closed
+        return await connection.execute(text(statement), values)
 
 
 async def overdue(transactions: Transactions, more: str = "") -> None:
