@@ -130,6 +130,7 @@ def test_a_second_up_is_refused_and_harms_nothing(up: Up) -> None:
     assert up.pids() == before
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_started_again_at_once_and_its_log_says_so(up: Up) -> None:
     for name in ("order", "kafka", "postgres"):
         status = up.status()
@@ -145,6 +146,7 @@ def test_a_killed_process_is_started_again_at_once_and_its_log_says_so(up: Up) -
         assert f"{name} (pid {old}) was killed by SIGKILL: it is started again at once." in log
 
 
+@pytest.mark.slow
 def test_what_is_stopped_on_purpose_stays_stopped(up: Up) -> None:
     for name in ("accounting", "kafka"):
         done = up.ftgo("stop", name)
