@@ -22,7 +22,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import DeadLetter, NoSuchDeadLetter, NotResolvable, Poison, State
 from ftgo_messaging.inbox.deduplicator import claim
-from ftgo_messaging.inbox.table import EXPAND_DEAD_LETTERS, dead_letters_table, processed_messages_table
+from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Kind
@@ -402,30 +402,3 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
     finally:
         watching.cancel()
         await reader.stop()
-
-
-async def test_the_table_of_an_earlier_release_is_expanded_to_the_same(
-    transactions: Transactions, processor: BatchProcessor
-) -> None:
-    columns = (
-        "SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns "
-        "WHERE table_name = 'dead_letters' ORDER BY 1"
-    )
-    indexes = "SELECT indexdef FROM pg_indexes WHERE tablename = 'dead_letters' ORDER BY 1"
-    declared = await rows(transactions, columns), await rows(transactions, indexes)
-    await rows(
-        transactions,
-        "ALTER TABLE dead_letters DROP COLUMN state, DROP COLUMN attempts, DROP COLUMN parks_key, "
-        "DROP COLUMN resolved_at",
-    )
-    await rows(transactions, "DROP INDEX dead_letters_origin")
-    await rows(
-        transactions,
-        "INSERT INTO dead_letters (consumer, channel, partition, position, headers, error) "
-        "VALUES ('letters', 'x', 0, 0, '[]', 'of an earlier release')",
-    )
-    for statement in EXPAND_DEAD_LETTERS * 2:
-        await rows(transactions, statement)
-    assert (await rows(transactions, columns), await rows(transactions, indexes)) == declared
-    await processor.process([received("a", 1)])
-    assert await states(transactions) == [("DEAD", 1)]

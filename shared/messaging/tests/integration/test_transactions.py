@@ -22,7 +22,7 @@ from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_ta
 from ftgo_messaging.message import Kind, Message
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import OUTBOX_STORAGE, outbox_table, relay_lease_table
+from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
 from ftgo_messaging.replies import Success
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import GroupCommit, Step, Transactions
@@ -102,7 +102,6 @@ async def engine(postgres: Postgres) -> AsyncIterator[AsyncEngine]:
     engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
     async with engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
-        await connection.execute(text(OUTBOX_STORAGE))
     yield engine
     await engine.dispose()
 

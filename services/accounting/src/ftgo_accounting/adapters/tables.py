@@ -56,8 +56,8 @@ authorizations = Table(
     Column("consumer_id", Uuid(as_uuid=False), nullable=False),
     Column("amount", Numeric(12, 2), nullable=False),
     Column("state", Text, nullable=False),
-    Column("declined", Text, nullable=False),
-    Column("revisions", JSON, nullable=False),
+    Column("declined", Text, nullable=False, server_default=""),
+    Column("revisions", JSON, nullable=False, server_default="[]"),
 )
 
 

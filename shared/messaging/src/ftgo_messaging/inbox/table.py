@@ -64,19 +64,3 @@ def dead_letters_table(metadata: MetaData) -> Table:
     Index("dead_letters_resolved", c.resolved_at, postgresql_where=c.resolved_at.is_not(None))
     Index("dead_letters_origin", c.channel, c.partition, c.position)
     return table
-
-
-# For databases whose first migration made the table without these columns. A release that does not know them goes on
-# writing beside one that does: everything has a default. IF NOT EXISTS, because the first migration of a new database
-# creates the tables as they are declared above.
-EXPAND_DEAD_LETTERS = (
-    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'DEAD'",
-    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 1",
-    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS parks_key boolean NOT NULL DEFAULT false",
-    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS resolved_at timestamptz",
-    "CREATE INDEX IF NOT EXISTS dead_letters_parked ON dead_letters (consumer, channel, key, id) "
-    "WHERE parks_key AND resolved_at IS NULL",
-    "CREATE INDEX IF NOT EXISTS dead_letters_to_redrive ON dead_letters (consumer, id) WHERE state = 'REDRIVE'",
-    "CREATE INDEX IF NOT EXISTS dead_letters_resolved ON dead_letters (resolved_at) WHERE resolved_at IS NOT NULL",
-    "CREATE INDEX IF NOT EXISTS dead_letters_origin ON dead_letters (channel, partition, position)",
-)

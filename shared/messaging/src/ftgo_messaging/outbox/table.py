@@ -41,14 +41,14 @@ def outbox_table(metadata: MetaData) -> Table:
         Column("shard", SmallInteger, nullable=False),
         Column("headers", JSON, nullable=False),
         Column("body", LargeBinary, nullable=False),
+        # It lives on inserts and deletes: vacuum by a fixed number of dead rows, never by a share of the table.
+        postgresql_with={
+            "autovacuum_vacuum_scale_factor": 0,
+            "autovacuum_vacuum_threshold": 2000,
+            "autovacuum_vacuum_insert_scale_factor": 0,
+            "autovacuum_vacuum_cost_delay": 0,
+        },
     )
-
-
-# The table lives on inserts and deletes: vacuum by a fixed number of dead rows, never by a share of the table.
-OUTBOX_STORAGE = (
-    "ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,"
-    " autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 0)"
-)
 
 
 def relay_lease_table(metadata: MetaData) -> Table:
@@ -70,7 +70,7 @@ PUBLICATION = "outbox_inserts"
 """What log tailing subscribes to: inserts into the outbox and nothing else, so no table needs a replica identity."""
 
 OUTBOX_PUBLICATION = f"CREATE PUBLICATION {PUBLICATION} FOR TABLE outbox WITH (publish = 'insert')"
-"""For a migration, after the table: a slot must not be older than its publication."""
+"""Once, after the table: a slot must not be older than its publication."""
 
 
 def relay_position_table(metadata: MetaData) -> Table:

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from ftgo_messaging.connection import connect
 from ftgo_messaging.outbox.table import (
     OUTBOX_PUBLICATION,
-    OUTBOX_STORAGE,
     outbox_table,
     relay_lease_table,
     relay_position_table,
@@ -32,7 +31,6 @@ async def outbox_database(dsn: str, pool_size: int = 10) -> AsyncIterator[AsyncE
         await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
         await connection.run_sync(_METADATA.drop_all)
         await connection.run_sync(_METADATA.create_all)
-        await connection.execute(text(OUTBOX_STORAGE))
         await connection.execute(text(OUTBOX_PUBLICATION))
     try:
         yield engine

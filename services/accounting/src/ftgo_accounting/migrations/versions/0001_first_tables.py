@@ -1,19 +1,51 @@
-"""The first tables. Later changes are revisions of their own; this one is never edited after a release."""
+"""The first tables, as they were then: later changes are revisions of their own."""
 
 from alembic import op
-from ftgo_accounting.adapters.tables import METADATA
-from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION, OUTBOX_STORAGE, PUBLICATION
+from ftgo_messaging.migrations import FIRST_TABLES
 
 revision = "0001"
 down_revision = None
 
+_TABLES = (
+    """
+    CREATE TABLE account_entries (
+        consumer_id uuid NOT NULL,
+        version integer NOT NULL,
+        type text NOT NULL,
+        amount numeric(12, 2) NOT NULL,
+        change numeric(12, 2) NOT NULL,
+        order_id uuid,
+        at timestamptz NOT NULL,
+        PRIMARY KEY (consumer_id, version)
+    )
+    """,
+    """
+    CREATE TABLE accounts (
+        consumer_id uuid PRIMARY KEY,
+        credit_limit numeric(12, 2) NOT NULL,
+        authorized numeric(12, 2) NOT NULL,
+        state text NOT NULL,
+        version integer NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE authorizations (
+        order_id uuid PRIMARY KEY,
+        id uuid NOT NULL,
+        consumer_id uuid NOT NULL,
+        amount numeric(12, 2) NOT NULL,
+        state text NOT NULL
+    )
+    """,
+)
+
 
 def upgrade() -> None:
-    METADATA.create_all(op.get_bind())
-    op.execute(OUTBOX_STORAGE)
-    op.execute(OUTBOX_PUBLICATION)
+    for statement in (*FIRST_TABLES, *_TABLES):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    op.execute(f"DROP PUBLICATION {PUBLICATION}")
-    METADATA.drop_all(op.get_bind())
+    op.execute(
+        "DROP TABLE outbox, relay_lease, processed_messages, dead_letters, account_entries, accounts, authorizations"
+    )

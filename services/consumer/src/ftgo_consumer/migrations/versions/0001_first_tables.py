@@ -1,19 +1,39 @@
-"""The first tables. Later changes are revisions of their own; this one is never edited after a release."""
+"""The first tables, as they were then: later changes are revisions of their own."""
 
 from alembic import op
-from ftgo_consumer.adapters.tables import METADATA
-from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION, OUTBOX_STORAGE, PUBLICATION
+from ftgo_messaging.migrations import FIRST_TABLES
 
 revision = "0001"
 down_revision = None
 
+_TABLES = (
+    """
+    CREATE TABLE consumers (
+        id uuid PRIMARY KEY,
+        first_name text NOT NULL,
+        last_name text NOT NULL,
+        email text,
+        status text NOT NULL,
+        order_limit numeric(12, 2) NOT NULL,
+        version integer NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE outbound_mail (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        consumer_id uuid NOT NULL,
+        order_id uuid NOT NULL,
+        text text NOT NULL,
+        at timestamptz NOT NULL
+    )
+    """,
+)
+
 
 def upgrade() -> None:
-    METADATA.create_all(op.get_bind())
-    op.execute(OUTBOX_STORAGE)
-    op.execute(OUTBOX_PUBLICATION)
+    for statement in (*FIRST_TABLES, *_TABLES):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    op.execute(f"DROP PUBLICATION {PUBLICATION}")
-    METADATA.drop_all(op.get_bind())
+    op.execute("DROP TABLE outbox, relay_lease, processed_messages, dead_letters, consumers, outbound_mail")

@@ -1,14 +1,14 @@
 """Dead letters get a state, a number of attempts, and may keep the later messages of their key waiting."""
 
 from alembic import op
-from ftgo_messaging.inbox.table import EXPAND_DEAD_LETTERS
+from ftgo_messaging.migrations import DEAD_LETTER_STATES
 
 revision = "0002"
 down_revision = "0001"
 
 
 def upgrade() -> None:
-    for statement in EXPAND_DEAD_LETTERS:
+    for statement in DEAD_LETTER_STATES:
         op.execute(statement)
 
 

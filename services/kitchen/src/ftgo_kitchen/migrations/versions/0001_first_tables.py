@@ -1,19 +1,51 @@
-"""The first tables. Later changes are revisions of their own; this one is never edited after a release."""
+"""The first tables, as they were then: later changes are revisions of their own."""
 
 from alembic import op
-from ftgo_kitchen.adapters.tables import METADATA
-from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION, OUTBOX_STORAGE, PUBLICATION
+from ftgo_messaging.migrations import FIRST_TABLES
 
 revision = "0001"
 down_revision = None
 
+_TABLES = (
+    """
+    CREATE TABLE restaurants (
+        id uuid PRIMARY KEY,
+        name text NOT NULL,
+        address json NOT NULL,
+        menu json NOT NULL,
+        version integer NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE tickets (
+        id uuid PRIMARY KEY,
+        restaurant_id uuid,
+        state text NOT NULL,
+        line_items json NOT NULL,
+        before text,
+        ready_by timestamptz,
+        change text,
+        closed json NOT NULL,
+        version integer NOT NULL
+    )
+    """,
+    "CREATE INDEX tickets_of_restaurant ON tickets (restaurant_id, id)",
+    """
+    CREATE TABLE ticket_history (
+        ticket_id uuid NOT NULL,
+        version integer NOT NULL,
+        state text NOT NULL,
+        at timestamptz NOT NULL,
+        PRIMARY KEY (ticket_id, version)
+    )
+    """,
+)
+
 
 def upgrade() -> None:
-    METADATA.create_all(op.get_bind())
-    op.execute(OUTBOX_STORAGE)
-    op.execute(OUTBOX_PUBLICATION)
+    for statement in (*FIRST_TABLES, *_TABLES):
+        op.execute(statement)
 
 
 def downgrade() -> None:
-    op.execute(f"DROP PUBLICATION {PUBLICATION}")
-    METADATA.drop_all(op.get_bind())
+    op.execute("DROP TABLE outbox, relay_lease, processed_messages, dead_letters, restaurants, tickets, ticket_history")

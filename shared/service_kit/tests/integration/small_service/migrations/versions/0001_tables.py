@@ -1,13 +1,12 @@
 """The tables of the library."""
 
 from alembic import op
-from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION
-from small_service.tables import METADATA
+from ftgo_messaging.migrations import DEAD_LETTER_STATES, FIRST_TABLES, LOG_TAILING
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    METADATA.create_all(op.get_bind())
-    op.execute(OUTBOX_PUBLICATION)
+    for statement in (*FIRST_TABLES, *DEAD_LETTER_STATES, *LOG_TAILING):
+        op.execute(statement)

@@ -1,0 +1,112 @@
+"""How the library's tables came to be: the statements that a service's migrations run, one constant for each change.
+
+A constant is named by its change and is never edited once a database may have run it: the tables as they are today
+are declared in ``outbox.table``, ``inbox.table`` and ``sagas.instance``, and a database gets there by going through
+all changes in turn. A new change is a new constant here and a new revision in every service::
+
+    def upgrade() -> None:
+        for statement in DEAD_LETTER_STATES:
+            op.execute(statement)
+
+The previous release goes on reading and writing while and after a change runs: new columns have defaults, and nothing
+is dropped or renamed.
+"""
+
+FIRST_TABLES = (
+    """
+    CREATE TABLE outbox (
+        position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        message_id uuid NOT NULL,
+        channel text NOT NULL,
+        key text NOT NULL,
+        shard smallint NOT NULL,
+        headers json NOT NULL,
+        body bytea NOT NULL
+    ) WITH (
+        autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_threshold = 2000,
+        autovacuum_vacuum_insert_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0
+    )
+    """,
+    """
+    CREATE TABLE relay_lease (
+        shard smallint PRIMARY KEY,
+        owner text NOT NULL,
+        epoch bigint NOT NULL,
+        expires_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+    """
+    CREATE TABLE processed_messages (
+        consumer text NOT NULL,
+        message_id uuid NOT NULL,
+        processed_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (consumer, message_id)
+    )
+    """,
+    """
+    CREATE TABLE dead_letters (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        consumer text NOT NULL,
+        message_id text,
+        channel text NOT NULL,
+        partition integer NOT NULL,
+        position bigint NOT NULL,
+        key bytea,
+        headers json NOT NULL,
+        body bytea,
+        error text NOT NULL,
+        failed_at timestamptz NOT NULL DEFAULT now()
+    )
+    """,
+)
+
+SAGA_INSTANCES = (
+    """
+    CREATE TABLE saga_instances (
+        saga_id uuid PRIMARY KEY,
+        type text NOT NULL,
+        definition_version integer NOT NULL,
+        state text NOT NULL,
+        step text NOT NULL,
+        data json NOT NULL,
+        awaited_command uuid,
+        deadline timestamptz NOT NULL,
+        attempts integer NOT NULL,
+        history json NOT NULL,
+        finished boolean NOT NULL,
+        version integer NOT NULL
+    )
+    """,
+    "CREATE INDEX saga_instances_overdue ON saga_instances (deadline) WHERE NOT finished",
+)
+"""For services that have sagas."""
+
+# From here to LOG_TAILING with IF NOT EXISTS: there was a time when the first revision created whatever was declared
+# that day, so a database may have all this already.
+
+DEAD_LETTER_STATES = (
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS state text NOT NULL DEFAULT 'DEAD'",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS attempts integer NOT NULL DEFAULT 1",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS parks_key boolean NOT NULL DEFAULT false",
+    "ALTER TABLE dead_letters ADD COLUMN IF NOT EXISTS resolved_at timestamptz",
+    "CREATE INDEX IF NOT EXISTS dead_letters_parked ON dead_letters (consumer, channel, key, id) "
+    "WHERE parks_key AND resolved_at IS NULL",
+    "CREATE INDEX IF NOT EXISTS dead_letters_to_redrive ON dead_letters (consumer, id) WHERE state = 'REDRIVE'",
+    "CREATE INDEX IF NOT EXISTS dead_letters_resolved ON dead_letters (resolved_at) WHERE resolved_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS dead_letters_origin ON dead_letters (channel, partition, position)",
+)
+"""A dead letter has a state and a number of attempts, and may keep the later messages of its key waiting."""
+
+LOG_TAILING = (
+    "CREATE TABLE IF NOT EXISTS relay_position (slot text PRIMARY KEY, server text NOT NULL, lsn bigint NOT NULL)",
+    # There is no IF NOT EXISTS for a publication.
+    """
+    DO $$ BEGIN
+        CREATE PUBLICATION outbox_inserts FOR TABLE outbox WITH (publish = 'insert');
+    EXCEPTION WHEN duplicate_object THEN NULL;
+    END $$
+    """,
+)
+"""What a relay that tails the transaction log needs."""
