@@ -5,8 +5,6 @@ whichever comes first; it is told so once. An answer that comes later is recorde
 a row, written in the transaction that publishes the event: it survives any crash.
 """
 
-import asyncio
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -14,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-import structlog
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
@@ -25,6 +22,7 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import Undecodable
 from ftgo_messaging.events import DomainEvent
+from ftgo_messaging.loops import periodic
 from ftgo_messaging.message import Message
 from ftgo_messaging.overdue import BATCH, deal_with_overdue
 from ftgo_messaging.registry import by_class, by_name
@@ -32,8 +30,6 @@ from ftgo_messaging.replies import Reply
 from ftgo_messaging.rows import FromNow
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
-
-log = structlog.get_logger("ftgo.gathering")
 
 _LATE_KEPT = 100
 
@@ -193,11 +189,9 @@ class Collector:
 async def close_forever(collector: Collector, transactions: Transactions, every: float = 2.0) -> None:
     """End overdue gatherings of this collector every few seconds, until cancelled. Survives outages of the database.
     Several processes may run it."""
-    while True:
-        await asyncio.sleep(every * random.uniform(0.8, 1.2))
-        try:
-            table = collector.gatherings.table
-            while await deal_with_overdue(table, "id", collector.close, transactions) == BATCH:
-                pass
-        except Exception as error:
-            log.warning("gathering.close_failed", error=repr(error))
+
+    async def close_all() -> None:
+        while await deal_with_overdue(collector.gatherings.table, "id", collector.close, transactions) == BATCH:
+            pass
+
+    await periodic("gathering.close", close_all, every)

@@ -8,7 +8,6 @@ Old rows are found through the primary keys. Message and saga ids are UUIDv7 and
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.loops import periodic
 
 log = structlog.get_logger("ftgo.retention")
 
@@ -112,16 +111,12 @@ async def retain(engine: AsyncEngine, rules: Sequence[Rule]) -> int:
 
 async def retain_forever(engine: AsyncEngine, rules: Sequence[Rule], every: float = 60.0) -> None:
     """Delete now and then, until cancelled. Survives outages of the database."""
-    while True:
-        await asyncio.sleep(every * random.uniform(0.8, 1.2))
-        try:
-            deleted = await retain(engine, rules)
-        except Exception as error:
-            level = log.warning if is_transient(error) else log.error
-            level("retention.failed", error=repr(error))
-        else:
-            if deleted:
-                log.info("retention.deleted", rows=deleted)
+
+    async def delete() -> None:
+        if deleted := await retain(engine, rules):
+            log.info("retention.deleted", rows=deleted)
+
+    await periodic("retention", delete, every)
 
 
 async def _delete_messages(engine: AsyncEngine, seconds: float) -> int:

@@ -4,15 +4,13 @@ Counted beside the requests, once a second: a request looks at a flag. Only requ
 is worked off, and is not much while Kafka is away.
 """
 
-import asyncio
-import random
-
 import structlog
 from prometheus_client import Gauge
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import connect
+from ftgo_messaging.loops import periodic
 from ftgo_messaging.transactions import Overloaded
 
 log = structlog.get_logger("ftgo.outbox")
@@ -55,9 +53,4 @@ class OutboxBound:
 
     async def watch(self, every: float = 1.0) -> None:
         """Look every second, until cancelled. With the database away, what was seen last holds."""
-        while True:
-            await asyncio.sleep(every * random.uniform(0.8, 1.2))
-            try:
-                await self.look()
-            except Exception as error:
-                log.warning("outbox.not_counted", error=repr(error))
+        await periodic("outbox.count", self.look, every)

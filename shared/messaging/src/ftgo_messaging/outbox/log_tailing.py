@@ -6,7 +6,6 @@ table, while the stream is read only to know what it would have brought. It tail
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.loops import backoff, repeat, tell_failure
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.delivery import LeaseLost, Row
 from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
@@ -110,18 +109,13 @@ class LogTailing:
 
     async def run(self) -> None:
         """Publish until stopped or cancelled; then keep the position and give the lease back."""
-        failures = 0
+
+        async def work() -> None:
+            await self._round(self._interval)
+            self.status.round_done()
+
         try:
-            while not self._stopping:
-                try:
-                    await self._round(self._interval)
-                    self.status.round_done()
-                    failures = 0
-                except Exception as error:
-                    failures += 1
-                    level = log.warning if is_transient(error) else log.error
-                    level("relay.failed", error=f"{type(error).__name__}: {error}", attempt=failures)
-                    await asyncio.sleep(min(0.1 * 2 ** min(failures, 6), 5.0) * random.uniform(0.5, 1.0))
+            await repeat("relay", work, stopped=lambda: self._stopping)
         finally:
             await asyncio.shield(self.release())
 
@@ -230,9 +224,8 @@ class LogTailing:
         except Exception as error:
             self._failed_to_open += 1
             self._swept.clear()  # not to grow for ever; a later stream is compared with the table first
-            level = log.warning if is_transient(error) else log.error
-            level("relay.no_stream", error=f"{type(error).__name__}: {error}", instead="polling")
-            self._open_after = time.monotonic() + min(0.1 * 2**self._failed_to_open, 30.0) * random.uniform(0.5, 1.0)
+            tell_failure("relay.stream", error, instead="polling")
+            self._open_after = time.monotonic() + backoff(self._failed_to_open, longest=30.0)
         return self._stream
 
     async def _open(self) -> LogStream:

@@ -6,7 +6,6 @@ unfinished the next one publishes again.
 """
 
 import asyncio
-import random
 
 import msgspec
 import structlog
@@ -15,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.loops import repeat
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.delivery import Delivery, LeaseLost, Row
 from ftgo_messaging.outbox.lease import Lease
@@ -124,20 +123,14 @@ class PollingPublisher:
         """Publish until stopped or cancelled; then give the lease back, so that the next relay need not wait for it.
 
         ``stop`` lets the round end that is under way; cancelled in the middle of one, its messages go out once more."""
-        failures = 0
+
+        async def work() -> None:
+            await self.run_once()
+            self.status.round_done()
+            await self._wait()
+
         try:
-            while not self._stopping:
-                try:
-                    await self.run_once()
-                    self.status.round_done()
-                    failures = 0
-                except Exception as error:
-                    failures += 1
-                    level = log.warning if is_transient(error) else log.error
-                    level("relay.failed", error=f"{type(error).__name__}: {error}", attempt=failures)
-                    await asyncio.sleep(min(0.1 * 2 ** min(failures, 6), 5.0) * random.uniform(0.5, 1.0))
-                    continue
-                await self._wait()
+            await repeat("relay", work, stopped=lambda: self._stopping)
         finally:
             await asyncio.shield(self.release())
 

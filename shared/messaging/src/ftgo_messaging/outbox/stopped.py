@@ -5,12 +5,13 @@ growing time. Its rows are left out of what a relay looks for: five hundred of t
 otherwise hide everything behind them.
 """
 
-import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 
 from prometheus_client import Gauge
+
+from ftgo_messaging.loops import backoff
 
 STOPPED = Gauge(
     "ftgo_outbox_stopped_keys", "Keys and whole channels that wait because a message could not be published"
@@ -19,8 +20,6 @@ STOPPED = Gauge(
 MOST_KEYS = 100
 """With more keys of one channel stopped it is the channel that is in trouble (no such topic, no right to write):
 the channel waits as a whole, and what is left out stays a short list."""
-
-_LONGEST = 5.0
 
 Key = tuple[str, str]
 """Channel and key."""
@@ -58,8 +57,7 @@ class Stopped:
 
     def _wait(self, key: tuple[str, str | None]) -> None:
         self._attempts[key] += 1
-        delay = min(0.1 * 2 ** min(self._attempts[key] - 1, 10), _LONGEST)
-        self._until[key] = self._clock() + delay * random.uniform(0.5, 1.0)
+        self._until[key] = self._clock() + backoff(self._attempts[key])
 
     def _whole_channels(self) -> None:
         keys: dict[str, list[Key]] = defaultdict(list)

@@ -5,16 +5,13 @@ writers stand in line. A hint only. While either connection is away the relay po
 """
 
 import asyncio
-import random
 from typing import Any
 
 import asyncpg
-import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_messaging.loops import repeat
 from ftgo_messaging.outbox.relay import WakeUp
-
-log = structlog.get_logger("ftgo.wake_up")
 
 CHANNEL = "ftgo_outbox"
 SHORTEST_GAP = 0.01
@@ -33,7 +30,7 @@ async def _connect(engine: AsyncEngine, name: str) -> Any:
 class Notifier:
     """Tells relays in other processes that something was committed: at once, then at most once in 10 ms.
 
-    ``ring`` never waits and never fails; what it says while the database is away is dropped."""
+    ``ring`` never waits and never fails; what it says while the database is away is one hint afterwards."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.sent = 0
@@ -45,25 +42,21 @@ class Notifier:
 
     async def run(self) -> None:
         """Until cancelled."""
-        connection: Any = None
+        await repeat("notify", self._notify)
+
+    async def _notify(self) -> None:
+        """On one connection, until it fails."""
+        await self._event.wait()
+        connection = await _connect(self._engine, "ftgo-notify")
         try:
             while True:
                 await self._event.wait()
                 self._event.clear()
-                try:
-                    if connection is None or connection.is_closed():
-                        connection = await _connect(self._engine, "ftgo-notify")
-                    await connection.execute(f"NOTIFY {CHANNEL}", timeout=5)
-                    self.sent += 1
-                except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                    log.info("notify.failed", error=repr(error))
-                    _terminate(connection)
-                    connection = None
-                    await asyncio.sleep(random.uniform(0.5, 1.0))
-                else:
-                    await asyncio.sleep(SHORTEST_GAP)
+                await connection.execute(f"NOTIFY {CHANNEL}", timeout=5)
+                self.sent += 1
+                await asyncio.sleep(SHORTEST_GAP)
         finally:
-            _terminate(connection)
+            connection.terminate()
 
 
 class Listener:
@@ -76,14 +69,10 @@ class Listener:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            try:
-                await self._listen()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.info("listen.failed", error=repr(error), instead="polling")
-            await asyncio.sleep(random.uniform(0.2, 1.0))
+        await repeat("listen", self._listen)
 
     async def _listen(self) -> None:
+        """On one connection, until it fails."""
         connection = await _connect(self._engine, "ftgo-listen")
         try:
             closed = asyncio.Event()
@@ -100,9 +89,5 @@ class Listener:
                     await connection.execute("SELECT 1", timeout=_PING_SECONDS)
         finally:
             self.listening = False
-            _terminate(connection)
-
-
-def _terminate(connection: Any) -> None:
-    if connection is not None:
-        connection.terminate()
+            connection.terminate()
+        raise ConnectionError("the server closed the connection")

@@ -1,7 +1,5 @@
 """The reconciler: a loop, not a start-up step, for what hangs may begin to hang at any time."""
 
-import asyncio
-import random
 from collections import Counter as Tally
 from dataclasses import replace
 
@@ -9,6 +7,7 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy import text
 
+from ftgo_messaging.loops import periodic
 from ftgo_messaging.overdue import BATCH, deal_with_overdue
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState
 from ftgo_messaging.sagas.orchestrator import Orchestrator
@@ -56,13 +55,12 @@ async def count_stuck(orchestrator: Orchestrator, transactions: Transactions) ->
 async def reconcile_forever(orchestrator: Orchestrator, transactions: Transactions, every: float = 5.0) -> None:
     """Remind overdue sagas every few seconds, until cancelled. Survives outages of the database. Several instances
     of a service may run it."""
-    while True:
-        await asyncio.sleep(every * random.uniform(0.8, 1.2))
-        try:
-            while reminded := await reconcile(orchestrator, transactions):
-                log.warning("saga.reminded", sagas=reminded)
-                if reminded < BATCH:
-                    break
-            await count_stuck(orchestrator, transactions)
-        except Exception as error:
-            log.warning("saga.reconcile_failed", error=repr(error))
+
+    async def reconcile_all() -> None:
+        while reminded := await reconcile(orchestrator, transactions):
+            log.warning("saga.reminded", sagas=reminded)
+            if reminded < BATCH:
+                break
+        await count_stuck(orchestrator, transactions)
+
+    await periodic("saga.reconcile", reconcile_all, every)
