@@ -7,8 +7,14 @@ TransientError         the surroundings failed (database away, lock not granted)
                        back and the message is tried again later; nothing is lost, nothing is skipped
 anything else          a bug or a poison message: it becomes a dead letter (HTTP: a 500)
 =====================  =========================================================================
+
+Errors of the database and of the network count as transient without being TransientErrors: see ``is_transient``. What
+lies beyond ``Exception`` (a cancellation, SystemExit) is for ``contained``.
 """
 
+import errno
+import socket
+import ssl
 from collections.abc import Mapping
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -45,6 +51,17 @@ _TRANSIENT_CLASSES = ("08", "40", "53", "57")  # connection, rollback (serialisa
 _TRANSIENT_CODES = ("55P03", "25P03", "25P04")  # lock not available, idle-in-transaction and transaction time-out
 
 
+# A file that is missing, or may not be read, is an OSError too, and no outage: it will be missing the next time.
+_NETWORK_ERRNOS = frozenset(
+    {
+        errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL,
+        errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.ESHUTDOWN, errno.ENOTCONN, errno.ETIMEDOUT,
+        # No socket can be opened just now.
+        errno.EMFILE, errno.ENFILE, errno.ENOBUFS,
+    }
+)  # fmt: skip
+
+
 def sqlstate(error: BaseException) -> str | None:
     """The SQLSTATE of a database error, or None. Never match on message texts: they are translated."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -59,9 +76,16 @@ def is_race(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying the same work again, unchanged, can succeed."""
-    if isinstance(error, TransientError | PoolTimeout | OSError | TimeoutError):
+    """Whether trying the same work again, unchanged, can succeed: the database or the network failed.
+
+    A TimeoutError counts, also one of a handler's own ``asyncio.timeout``: nearly always it waited for the network. A
+    group of errors (of a TaskGroup) counts when each of them does."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(is_transient(each) for each in error.exceptions)
+    if isinstance(error, TransientError | PoolTimeout | TimeoutError):
         return True
+    if isinstance(error, OSError):
+        return _is_of_the_network(error)
     if isinstance(error, DBAPIError):
         if error.connection_invalidated:
             return True
@@ -72,3 +96,12 @@ def is_transient(error: BaseException) -> bool:
         return isinstance(error, OperationalError | InterfaceError)
     code = sqlstate(error)
     return code is not None and (code.startswith(_TRANSIENT_CLASSES) or code in _TRANSIENT_CODES)
+
+
+def _is_of_the_network(error: OSError) -> bool:
+    if isinstance(error, ConnectionError | socket.gaierror | socket.herror | ssl.SSLError):
+        return True
+    if error.errno is None:
+        # asyncio's and uvloop's way to say that a host has several addresses and none could be reached.
+        return type(error) is OSError and str(error).startswith("Multiple exceptions: ")
+    return error.errno in _NETWORK_ERRNOS

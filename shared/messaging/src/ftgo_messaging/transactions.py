@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.aggregates import Refs
 from ftgo_messaging.connection import Connection, begin
+from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import DomainError, is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.message import Message
@@ -85,16 +86,24 @@ class Transactions:
         self.commits = 0
 
     async def run(self, body: Callable[[UnitOfWork, Connection], Awaitable[T]]) -> T:
-        """Run ``body`` in one transaction and commit. Nothing is visible, and no message goes out, if it raises."""
-        async with begin(self.engine) as connection:
-            uow = UnitOfWork(connection, self.source)
-            result = await body(uow, connection)
-            failpoint("transaction.before_commit")
-        failpoint("transaction.after_commit")
-        self.commits += 1
-        for callback in self.after_commit:
-            callback(uow)
-        return result
+        """Run ``body`` in one transaction and commit. Nothing is visible, and no message goes out, if it raises.
+
+        In a task of its own: whatever the body raises or cancels, this very task included, the caller meets an
+        ordinary exception, or its own cancellation."""
+        with contained():
+            return await asyncio.create_task(self._run(body), name="transaction")
+
+    async def _run(self, body: Callable[[UnitOfWork, Connection], Awaitable[T]]) -> T:
+        with contained():  # here as well: the event loop ends with a task that raises SystemExit
+            async with begin(self.engine) as connection:
+                uow = UnitOfWork(connection, self.source)
+                result = await body(uow, connection)
+                failpoint("transaction.before_commit")
+            failpoint("transaction.after_commit")
+            self.commits += 1
+            for callback in self.after_commit:
+                callback(uow)
+            return result
 
     async def run_step(self, step: Step[T]) -> T:
         """One step in a transaction of its own. Raises its DomainError, after a rollback."""
@@ -132,17 +141,19 @@ class GroupCommit:
         self._admit = admit
         self.busy = 0
         self._workers = workers
-        self._tasks: list[asyncio.Task[None]] = []
+        self.workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._work(), name=f"group-commit-{i}") for i in range(self._workers)]
+        """Begin to work. None of ``workers`` ends before ``stop``, whatever the steps raise."""
+        names = [f"group commit {i}" for i in range(self._workers)]
+        self.workers = [asyncio.create_task(self._work(), name=name) for name in names]
 
     async def stop(self) -> None:
         """Finish what is queued, then end."""
         await self._queue.join()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for worker in self.workers:
+            worker.cancel()
+        await asyncio.gather(*self.workers, return_exceptions=True)
 
     @property
     def waiting(self) -> int:

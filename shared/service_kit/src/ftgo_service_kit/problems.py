@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.transactions import Overloaded
 from starlette.exceptions import HTTPException
@@ -121,7 +122,8 @@ class AnswerUnexpected:
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
+            with contained():
+                await self.app(scope, receive, noted)
         except Exception as error:
             if started or scope["type"] != "http":
                 raise  # too late for an answer: the server closes the connection

@@ -186,7 +186,8 @@ class Service:
         http = asyncio.create_task(self._serve_http(server), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
-        await asyncio.wait([waiting, http, *relay, *background], return_when=asyncio.FIRST_COMPLETED)
+        parts = [http, *relay, *background, *self.group_commit.workers]
+        await asyncio.wait([waiting, *parts], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         await self._stop(server, http, relay, background)
         return stop.is_set()
@@ -211,7 +212,7 @@ class Service:
             await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
         await self._within(1, "engine", self.engine.dispose())
-        for part in (http, *relay, *background):
+        for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")

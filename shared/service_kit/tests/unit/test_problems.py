@@ -42,6 +42,9 @@ ERRORS: dict[str, Exception] = {
     "pool": PoolTimeout(),
     "gone": InterfaceError("SELECT 1", None, OSError("socket gone")),
     "bug": KeyError("secret"),
+    "file": FileNotFoundError(2, "/secret"),
+    "cancelled": asyncio.CancelledError("secret"),
+    "exit": SystemExit("secret"),
     "constraint": DBAPIError("INSERT", None, Exception("no such column")),
 }
 
@@ -109,6 +112,9 @@ def assert_problem(answer: httpx.Response, status: int, slug: str) -> dict[str, 
         ("pool", 503, "unavailable"),
         ("gone", 503, "unavailable"),
         ("bug", 500, "internal"),
+        ("file", 500, "internal"),
+        ("cancelled", 500, "internal"),
+        ("exit", 500, "internal"),
         ("constraint", 500, "internal"),
     ],
 )
