@@ -14,11 +14,10 @@ from ftgo_messaging.transactions import Overloaded
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ftgo_service_kit.schemas import IN_WORDS, Problem
+from ftgo_service_kit.field_errors import field_error
 
 log = structlog.get_logger("ftgo.http")
 
-_PLACES = ("body", "query", "path", "header", "cookie")
 _MOST_ERRORS = 20
 
 
@@ -53,7 +52,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For a route's ``responses=``: declares the problems that it can answer with."""
     return {
         s: {
-            "model": Problem,
             "description": HTTPStatus(s).phrase,
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
@@ -66,21 +64,9 @@ def _domain(_: Request, error: Exception) -> Response:
     return problem(error.status, error.slug, error.detail, error.extra)
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    """("body", "lineItems", 0, "quantity") -> lineItems.0.quantity; the body as a whole is "body"."""
-    inside = location[1:] if len(location) > 1 and location[0] in _PLACES else location
-    return ".".join(str(part) for part in inside)
-
-
-def _message(error: Mapping[str, Any]) -> str:
-    return IN_WORDS.get(error.get("ctx", {}).get("pattern", ""), str(error["msg"]))
-
-
 def _validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    if any(e["type"] == "json_invalid" for e in error.errors()):
-        return problem(400, "malformed-json", "The body is not JSON.")
-    errors = [{"field": _field(e["loc"]), "message": _message(e)} for e in error.errors()[:_MOST_ERRORS]]
+    errors = [field_error(e) for e in error.errors()[:_MOST_ERRORS]]
     first = errors[0]
     return problem(422, "validation", f"{first['field']}: {first['message']}", {"errors": errors})
 

@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import Path, Request
 from ftgo_contracts.money import Money
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
 from ftgo_service_kit.schemas import UuidStr
 
@@ -18,7 +19,7 @@ from ftgo_accounting.http.schemas import AccountView, CreditLimitRequest, accoun
 
 ConsumerId = Annotated[UuidStr, Path(alias="consumerId")]
 
-router = APIRouter(prefix="/accounts/{consumerId}", tags=["accounts"], responses=responses(404))
+router = JsonRouter(prefix="/accounts/{consumerId}", tags=["accounts"], responses=responses(404))
 
 
 @router.get("")

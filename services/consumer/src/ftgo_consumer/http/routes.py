@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from ftgo_contracts.money import Money
 from ftgo_messaging import rows
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
 from ftgo_service_kit.schemas import UuidStr
 
@@ -19,7 +20,7 @@ from ftgo_consumer.http.schemas import ConsumerView, Name, RegisterConsumerReque
 
 ConsumerId = Annotated[UuidStr, Path(alias="consumerId")]
 
-router = APIRouter(prefix="/consumers", tags=["consumers"])
+router = JsonRouter(prefix="/consumers", tags=["consumers"])
 
 
 @router.post("", status_code=201)

@@ -2,8 +2,7 @@
 
 from typing import Annotated
 
-from ftgo_service_kit.schemas import Amount, ApiModel, MoneyOut, Text, UuidStr
-from pydantic import Field
+from ftgo_service_kit.schemas import ABSENT_IF_BLANK, Amount, ApiModel, Email, MoneyOut, Text, UuidStr
 
 from ftgo_consumer.domain.consumer import Consumer, ConsumerStatus
 
@@ -15,13 +14,18 @@ class Name(ApiModel):
 
 class RegisterConsumerRequest(ApiModel):
     name: Name
-    email: Annotated[str, Field(max_length=254, pattern=r"^[!-?A-~]+@[!-?A-~]+$")] | None = None
-    order_limit: Amount | None = None
+    email: Annotated[Email | None, ABSENT_IF_BLANK] = None
+    order_limit: Annotated[Amount | None, ABSENT_IF_BLANK] = None
+
+
+class NameView(ApiModel):
+    first_name: str
+    last_name: str
 
 
 class ConsumerView(ApiModel):
     consumer_id: UuidStr
-    name: Name
+    name: NameView
     email: str | None
     status: ConsumerStatus
     order_limit: MoneyOut
@@ -31,7 +35,7 @@ class ConsumerView(ApiModel):
 def consumer_view(consumer: Consumer) -> ConsumerView:
     return ConsumerView(
         consumer_id=consumer.id,
-        name=Name(first_name=consumer.first_name, last_name=consumer.last_name),
+        name=NameView(first_name=consumer.first_name, last_name=consumer.last_name),
         email=consumer.email,
         status=consumer.status,
         order_limit=consumer.order_limit,

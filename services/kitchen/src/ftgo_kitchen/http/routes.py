@@ -3,10 +3,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import responses
 from ftgo_service_kit.schemas import UuidStr
@@ -31,7 +32,7 @@ from ftgo_kitchen.http.schemas import (
 RestaurantId = Annotated[UuidStr, Path(alias="restaurantId")]
 TicketId = Annotated[UuidStr, Path(alias="ticketId")]
 
-router = APIRouter()
+router = JsonRouter()
 
 
 @router.post("/restaurants", status_code=201, tags=["restaurants"])

@@ -1,11 +1,11 @@
 """What the REST API of the kitchen takes and gives."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from ftgo_contracts.money import Money
-from ftgo_service_kit.schemas import Amount, ApiModel, MoneyOut, Text, UuidStr
-from pydantic import AfterValidator, AwareDatetime, Field
+from ftgo_service_kit.schemas import ABSENT_IF_BLANK, Amount, ApiModel, MoneyOut, Text, Time, UuidStr
+from pydantic import Field
 
 from ftgo_kitchen.adapters.queries import TicketRecord
 from ftgo_kitchen.domain.restaurant import Address, MenuItem, Restaurant
@@ -14,7 +14,7 @@ from ftgo_kitchen.domain.ticket import TicketState
 
 class AddressBody(ApiModel):
     street1: Text
-    street2: Text | None = None
+    street2: Annotated[Text | None, ABSENT_IF_BLANK] = None
     city: Text
     state: Text
     zip: Text
@@ -53,6 +53,14 @@ class CreatedRestaurant(ApiModel):
     id: UuidStr
 
 
+class AddressView(ApiModel):
+    street1: str
+    street2: str | None
+    city: str
+    state: str
+    zip: str
+
+
 class MenuItemView(ApiModel):
     id: str
     name: str
@@ -66,7 +74,7 @@ class MenuView(ApiModel):
 class RestaurantView(ApiModel):
     id: UuidStr
     name: str
-    address: AddressBody
+    address: AddressView
     menu: MenuView
     version: int
 
@@ -76,21 +84,14 @@ def restaurant_view(restaurant: Restaurant) -> RestaurantView:
     return RestaurantView(
         id=restaurant.id,
         name=restaurant.name,
-        address=AddressBody(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip),
+        address=AddressView(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip),
         menu=MenuView(menu_items=[MenuItemView(id=i.id, name=i.name, price=i.price) for i in restaurant.menu]),
         version=restaurant.version,
     )
 
 
-def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:  # 9999-12-31T23:59-12:00 lies in the year 10000
-        raise ValueError("is not a time of this calendar in UTC") from None
-
-
 class AcceptRequest(ApiModel):
-    ready_by: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    ready_by: Time
 
 
 class LineItemView(ApiModel):

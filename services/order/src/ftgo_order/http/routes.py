@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from ftgo_messaging.errors import sqlstate
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.transactions import Step
+from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import NotFound, responses
 from ftgo_service_kit.schemas import UuidStr
@@ -46,7 +47,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
     204: {"description": "Settled, and nothing has happened since. Do not reconnect."},
 }
 
-router = APIRouter(tags=["orders"])
+router = JsonRouter(tags=["orders"])
 
 
 @router.post("/orders", status_code=202)

@@ -1,33 +1,24 @@
 """What the REST API of orders takes and gives."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated
 
-from ftgo_service_kit.schemas import ApiModel, MoneyOut, Text, UuidStr
-from pydantic import AfterValidator, AwareDatetime, Field
+from ftgo_service_kit.schemas import ABSENT_IF_BLANK, ApiModel, MoneyOut, Text, Time, UuidStr
+from pydantic import Field
 
 from ftgo_order.adapters.replicas import ConsumerReplica, RestaurantReplica
 from ftgo_order.application.create_order import CreateOrder
 from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Rejection, Revision
 from ftgo_order.domain.pricing import MAX_LINES, MAX_QUANTITY, RequestedLineItem
 
-
-def _in_utc(time: datetime) -> datetime:
-    try:
-        return time.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("is not a time of this calendar in UTC") from None
-
-
-Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-
 WHEN_THERE = Field(exclude_if=lambda value: value is None)
 """Left out of an answer when there is nothing to say, everywhere in the same way."""
 
 
-class AddressModel(ApiModel):
+class AddressRequest(ApiModel):
     street1: Text
-    street2: Annotated[Text | None, WHEN_THERE] = None
+    street2: Annotated[Text | None, ABSENT_IF_BLANK] = None
     city: Text
     state: Text
     zip: Text
@@ -38,14 +29,14 @@ class LineItemRequest(ApiModel):
     quantity: Annotated[int, Field(ge=1, le=MAX_QUANTITY, strict=True)]
 
 
-LineItems = Annotated[tuple[LineItemRequest, ...], Field(min_length=1, max_length=MAX_LINES)]
+LineItems = Annotated[list[LineItemRequest], Field(min_length=1, max_length=MAX_LINES)]
 
 
 class OrderRequest(ApiModel):
     consumer_id: UuidStr
     restaurant_id: UuidStr
     delivery_time: Time
-    delivery_address: AddressModel
+    delivery_address: AddressRequest
     line_items: LineItems
 
     def command(self) -> CreateOrder:
@@ -65,7 +56,7 @@ class RevisionRequest(ApiModel):
     revised_order_line_items: LineItems
 
 
-def requested(items: tuple[LineItemRequest, ...]) -> tuple[RequestedLineItem, ...]:
+def requested(items: Sequence[LineItemRequest]) -> tuple[RequestedLineItem, ...]:
     return tuple(RequestedLineItem(item.menu_item_id, item.quantity) for item in items)
 
 
@@ -75,6 +66,14 @@ class OrderAccepted(ApiModel):
     order_id: UuidStr
     state: OrderState
     order_total: MoneyOut
+
+
+class AddressView(ApiModel):
+    street1: str
+    street2: Annotated[str | None, WHEN_THERE] = None
+    city: str
+    state: str
+    zip: str
 
 
 class LineItemView(ApiModel):
@@ -103,7 +102,7 @@ class OrderView(ApiModel):
     consumer_id: UuidStr
     restaurant_id: UuidStr
     delivery_time: datetime
-    delivery_address: AddressModel
+    delivery_address: AddressView
     line_items: list[LineItemView]
     revision: Annotated[RevisionView | None, WHEN_THERE] = None
     rejection: Annotated[RejectionView | None, WHEN_THERE] = None
@@ -164,8 +163,8 @@ def order_view(order: Order) -> OrderView:
     )
 
 
-def _address(a: Address) -> AddressModel:
-    return AddressModel(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip)
+def _address(a: Address) -> AddressView:
+    return AddressView(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip)
 
 
 def _revision(revision: Revision) -> RevisionView:
