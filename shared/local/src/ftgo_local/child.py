@@ -9,14 +9,18 @@ from typing import Any
 LOG_LIMIT_BYTES = 20_000_000
 
 
-def last_lines(log: Path, count: int = 15) -> list[str]:
-    """The last lines of a log, the oldest first; none when there is no such file."""
+def last_lines(log: Path, count: int = 15, position: int = 0) -> list[str]:
+    """The last lines of a log from that position on, the oldest first; none when there is no such file."""
     if not log.exists():
         return []
     with log.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - 64 * 1024))
+        file.seek(max(position, size - 64 * 1024))
         return file.read().decode(errors="replace").splitlines()[-count:]
+
+
+def size_of(log: Path) -> int:
+    return log.stat().st_size if log.exists() else 0
 
 
 class Child:
@@ -28,12 +32,14 @@ class Child:
     def __init__(self, log: Path) -> None:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
+        self._begin = 0
 
     def spawn(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, **user: Any) -> None:
         """Start the process; returns at once. ``user`` are subprocess's arguments for running as somebody else."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
+        self._begin = size_of(self.log)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own commands
                 command,
@@ -50,6 +56,11 @@ class Child:
     def pid(self) -> int | None:
         """Of the running process; None before the start and after the end."""
         return self._process.pid if self._process and self._process.poll() is None else None
+
+    @property
+    def said(self) -> list[str]:
+        """The last lines that it has written since it was started; not those of its predecessors."""
+        return last_lines(self.log, 50, self._begin)
 
     @property
     def end(self) -> str:

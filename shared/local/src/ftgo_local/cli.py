@@ -21,6 +21,7 @@ from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
+from ftgo_local.cures import cure
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
 from ftgo_local.launch import change, down, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
@@ -57,6 +58,9 @@ def _sentences() -> Iterator[None]:
         if not error.told:
             print("\n".join(failure_lines(failure("", error))), file=sys.stderr)
         raise typer.Exit(3 if isinstance(error, AlreadyRunningError | NotRunningError) else 1) from None
+    except OSError as error:  # a full disk, a folder of somebody else's
+        print(f"{error}\nWhat to do: {cure(error)}", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _directory(offset: int) -> StateDirectory:

@@ -88,6 +88,16 @@ def plain(out: IO[str], offset: int = 0) -> Listener:
     return listen
 
 
+def to_file(path: Path) -> Listener:
+    """``plain`` at the end of a file. Opened for each event: what a full disk refused is not tried again later."""
+
+    def listen(event: Event) -> None:
+        with path.open("a") as out:
+            plain(out)(event)
+
+    return listen
+
+
 class Terminal:
     """A listener for a terminal: running steps spin, done ones stay as a line with their time."""
 

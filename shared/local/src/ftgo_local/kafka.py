@@ -13,7 +13,9 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from ftgo_local.child import Child
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
+from ftgo_local.files import replace_if_different
 
 CLUSTER_ID = "ZnRnby1pbi1weXRob24tMQ"
 """The same everywhere: it guards against mixing up data directories of different clusters, and here is only one."""
@@ -81,13 +83,13 @@ class Kafka:
             async with asyncio.timeout(timeout):
                 while not await self._answers():
                     if self.pid is None:
-                        raise PlatformError(
-                            "Kafka ended at its start.", "If its data are damaged, `ftgo reset` begins anew.", self.log
-                        )
+                        raise PlatformError("Kafka ended at its start.", cure(self._child.said), self.log)
                     await asyncio.sleep(0.1)
         except TimeoutError:
             await asyncio.to_thread(self.kill)
-            raise PlatformError(f"Kafka did not answer within {timeout:.0f} s.", "", self.log) from None
+            raise PlatformError(
+                f"Kafka did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
+            ) from None
 
     def stop(self, timeout: float = 20.0) -> None:
         """Orderly stop (SIGTERM), then SIGKILL."""
@@ -109,9 +111,9 @@ class Kafka:
 
     def _configure(self) -> Path:
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "log4j2.json").write_text(json.dumps(_LOGGING))
+        replace_if_different(self.directory / "log4j2.json", json.dumps(_LOGGING))
         path = self.directory / "server.properties"
-        path.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        replace_if_different(path, "".join(f"{name}={value}\n" for name, value in self._settings().items()))
         return path
 
     def _settings(self) -> dict[str, str]:
@@ -149,8 +151,9 @@ class Kafka:
         command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties))
         done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            reason = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            raise PlatformError(f"Kafka could not format its storage: {' '.join(reason)}.", "", self.log)
+            said = done.stdout + done.stderr
+            reason = " ".join(said.strip().splitlines()[-1:])
+            raise PlatformError(f"Kafka could not format its storage: {reason}.", cure(said), self.log)
         (self.directory / "formatted").touch()
 
     async def _answers(self) -> bool:

@@ -3,12 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
+from ftgo_local.identity import Identity
 from ftgo_local.progress import Progress
-from ftgo_local.state import Identity, StateDirectory, UnitState
+from ftgo_local.state import StateDirectory, UnitState
 
 TICK_SECONDS = 0.1
 SHORT_LIFE_SECONDS = 5.0
@@ -36,7 +39,7 @@ class Unit(Protocol):
 
 
 class Keeper:
-    """Starts a unit and keeps it. ``save`` puts ``state`` on disk after each change of it."""
+    """Starts a unit and keeps it. ``save`` puts ``state`` on disk after each change of it, and raises nothing."""
 
     def __init__(self, unit: Unit, directory: StateDirectory, progress: Progress, save: Callable[[], None]) -> None:
         self.unit = unit
@@ -44,6 +47,8 @@ class Keeper:
         self._directory = directory
         self._progress = progress
         self._save = save
+        self._started = 0.0
+        self._early_deaths = 0
 
     async def start(self) -> None:
         """Start the unit. Its pid is on disk as soon as there is one, to be found if we are killed meanwhile."""
@@ -59,32 +64,42 @@ class Keeper:
         except PlatformError:
             self.record("failed")
             raise
+        except OSError as error:
+            self.record("failed")
+            raise PlatformError(f"{self.unit.name} cannot be started: {error}.", cure(error)) from error
         self.record("running")
 
     async def keep(self) -> None:
-        """Follow the user's wishes and the unit's deaths until cancelled.
+        """Follow the user's wishes and the unit's deaths until cancelled, whatever goes wrong meanwhile.
 
         The first death is answered at once; after several deaths within seconds of the start the pauses grow.
         """
-        started, early_deaths = time.monotonic(), 0
+        self._started = time.monotonic()
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            wanted = self._directory.wanted(self.unit.name)
-            if self.unit.pid:
-                if not wanted.run or wanted.generation != self.state.generation:
-                    self._say(f"{self.unit.name} (pid {self.unit.pid}) is stopped as asked.")
-                    await asyncio.to_thread(self.unit.stop)
-                    self.record("stopped")
-            elif not wanted.run:
+            try:
+                await self._look()
+            except Exception as error:  # a full disk, no memory for one more process: nobody else would look after it
+                self._say(f"{self.unit.name} could not be looked after ({error!r}): it is tried again.")
+                await asyncio.sleep(LONGEST_PAUSE_SECONDS)
+
+    async def _look(self) -> None:
+        wanted = self._directory.wanted(self.unit.name)
+        if self.unit.pid:
+            if not wanted.run or wanted.generation != self.state.generation:
+                self._say(f"{self.unit.name} (pid {self.unit.pid}) is stopped as asked.")
+                await asyncio.to_thread(self.unit.stop)
                 self.record("stopped")
-            else:
-                if self.state.status != "stopped":
-                    early = time.monotonic() - started < SHORT_LIFE_SECONDS
-                    early_deaths = early_deaths + 1 if early else 0
-                    await self._pause_after_death(early_deaths)
-                started = time.monotonic()
-                self.state.generation = wanted.generation
-                await self._start_again()
+        elif not wanted.run:
+            self.record("stopped")
+        else:
+            if self.state.status != "stopped":
+                early = time.monotonic() - self._started < SHORT_LIFE_SECONDS
+                self._early_deaths = self._early_deaths + 1 if early else 0
+                await self._pause_after_death(self._early_deaths)
+            self._started = time.monotonic()
+            self.state.generation = wanted.generation
+            await self._start_again()
 
     def record(self, status: str) -> None:
         """Put status and pid on disk, if they are new."""
@@ -92,7 +107,7 @@ class Keeper:
         if (status, pid) == (self.state.status, self.state.pid):
             return
         if pid != self.state.pid:
-            self.state.pid, self.state.created = pid, Identity.of(pid).created if pid else 0.0
+            self.state.pid, self.state.started = pid, Identity.of(pid).started if pid else ""
         self.state.status = status
         self._save()
 
@@ -115,5 +130,5 @@ class Keeper:
     def _say(self, text: str) -> None:
         """To the terminal and to the unit's own log, where the reader of that log looks for the reason of a gap."""
         self._progress.note(text)
-        with self.unit.log.open("a") as log:
+        with suppress(OSError), self.unit.log.open("a") as log:
             log.write(f"ftgo: {text}\n")

@@ -5,10 +5,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
-from ftgo_local.console import plain
+from ftgo_local.console import to_file
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
@@ -35,9 +34,8 @@ def supervise(
     """
     if topics is None:
         topics = _declared_topics()
-    with directory.lock(), ExitStack() as files:
-        log = files.enter_context((directory.logs / "ftgo.log").open("a"))
-        progress = Progress(*listeners, files.enter_context(journal(directory.journal)), plain(log))
+    with directory.lock():
+        progress = Progress(*listeners, journal(directory.journal), to_file(directory.logs / "ftgo.log"))
         services = ftgo_services() if specs is None else specs
         supervisor = Supervisor(
             directory, ports, services, progress, topics=topics, with_seed=with_seed, broker_settings=broker_settings

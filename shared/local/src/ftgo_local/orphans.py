@@ -1,10 +1,12 @@
-"""Processes that a killed supervisor has left behind: found by the pid and start time on disk, and ended."""
+"""Processes that a killed supervisor has left behind: found by pid and start on disk, and ended."""
 
 import signal
 import time
+from contextlib import suppress
 
+from ftgo_local.identity import Identity
 from ftgo_local.progress import Progress
-from ftgo_local.state import INFRASTRUCTURE, Identity, StateDirectory
+from ftgo_local.state import INFRASTRUCTURE, StateDirectory
 
 PATIENCE_SECONDS = 20.0
 
@@ -13,7 +15,7 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
     """End what an earlier supervisor of this directory started and did not stop, services first, and say so.
 
     The caller holds the directory's lock: that supervisor is gone. A pid that belongs to a stranger by now has another
-    start time and is left alone. False when there was nothing to end.
+    start and is left alone. False when there was nothing to end.
     """
     state = directory.read()
     if state is None:
@@ -33,7 +35,8 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
         _wait_for_end(orphans)
     for unit in state.units.values():
         unit.pid = None
-    directory.write(state)
+    with suppress(OSError):  # on a full disk: what is named there has ended, and is found so
+        directory.write(state)
     return found
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 
-from ftgo_local.child import Child, last_lines
+from ftgo_local.child import Child, last_lines, size_of
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
+from ftgo_local.files import read_json, replace, replace_if_different
 from ftgo_local.ports import free_port
 from ftgo_local.unprivileged import drop_privileges, owned_directory, reachable_programs
 
@@ -45,7 +47,7 @@ ACCESS = """\
 # The keyword "replication" would let in physical copies of the whole server: no line has it, so nobody can make one.
 host all all 127.0.0.1/32 scram-sha-256
 """
-"""pg_hba.conf, written anew at each start."""
+"""pg_hba.conf, as each start sees to it."""
 
 
 def _install() -> Path:
@@ -96,12 +98,12 @@ class Postgres:
                         return
             except TimeoutError:
                 await asyncio.to_thread(self.kill)
-                raise PlatformError(f"PostgreSQL did not answer within {timeout:.0f} s.", "", self.log) from None
-            # After kill -9 the old server's processes notice within a second and hold its shared memory till then.
-            if not any("shared memory block" in line for line in last_lines(self.log)):
                 raise PlatformError(
-                    "PostgreSQL ended at its start.", "If its data are damaged, `ftgo reset` begins anew.", self.log
-                )
+                    f"PostgreSQL did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
+                ) from None
+            # After kill -9 the old server's processes notice within a second and hold its shared memory till then.
+            if not any("shared memory block" in line for line in self._child.said):
+                raise PlatformError("PostgreSQL ended at its start.", cure(self._child.said), self.log)
             await asyncio.sleep(0.2)
 
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]:
@@ -138,14 +140,13 @@ class Postgres:
     def _password(self, role: str) -> str:
         """Of that role; made at the first call. Only root, or the user who started us, reads the file."""
         path = self.directory.parent / f"{self.directory.name}.passwords.json"
-        passwords: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        if role not in passwords:
-            passwords[role] = secrets.token_urlsafe(24)
+        passwords = read_json(
+            path, dict[str, str], "Bring back a copy of it, or `ftgo reset` begins anew without the data."
+        )
+        if passwords is None or role not in passwords:
+            passwords = {**(passwords or {}), role: secrets.token_urlsafe(24)}
             path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_suffix(".new")
-            new.touch(mode=0o600)
-            new.write_text(json.dumps(passwords))
-            new.replace(path)
+            replace(path, json.dumps(passwords))
         return passwords[role]
 
     def _initialise(self) -> None:
@@ -167,20 +168,22 @@ class Postgres:
             self._program("initdb"), "--pgdata", str(data), "--username", "postgres", "--encoding", "UTF8",
             "--locale", "C", "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-instructions",
         ]  # fmt: skip
+        begin = size_of(self.log)
         with self.log.open("ab") as log:
             done = subprocess.run(command, stdout=log, stderr=log, check=False, cwd=home, **user)  # noqa: S603
         password_file.unlink()
         if done.returncode != 0:
             raise PlatformError(
-                "initdb could not create the database cluster.", "`ftgo doctor` may know why.", self.log
+                "initdb could not create the database cluster.", cure(last_lines(self.log, 50, begin)), self.log
             )
         complete.touch()
 
     def _spawn(self) -> None:
         home = self.directory.resolve()
         access = home / "pg_hba.conf"
-        access.write_text(ACCESS)
-        access.chmod(0o644)  # the server's user reads it
+        replace_if_different(access, ACCESS)
+        if user := drop_privileges():
+            os.chown(access, user["user"], user["group"])
         command = [self._program("postgres"), "-D", str(home / "data"), "-p", str(self.port)]
         command += ["-c", f"hba_file={access}"]
         for name, value in SETTINGS.items():

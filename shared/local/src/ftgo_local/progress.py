@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftgo_local.child import last_lines
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
 
 
@@ -40,14 +41,16 @@ class Step:
 
 
 class Progress:
-    """Tells every listener, in order."""
+    """Tells every listener, in order. One that cannot write (a full disk, a terminal that has gone) misses the event:
+    what is told of goes on."""
 
     def __init__(self, *listeners: Listener) -> None:
         self._listeners = listeners
 
     def tell(self, event: Event) -> None:
         for listen in self._listeners:
-            listen(event)
+            with suppress(OSError):
+                listen(event)
 
     def note(self, text: str) -> None:
         self.tell(Event("note", text=text))
@@ -69,7 +72,7 @@ class Progress:
             self.fail(name, error, time.monotonic() - started)
             raise
         except Exception as error:
-            unexpected = PlatformError(f"{type(error).__name__}: {error}", "`ftgo doctor` may know why.")
+            unexpected = PlatformError(f"{type(error).__name__}: {error}", cure(error))
             self.fail(name, unexpected, time.monotonic() - started)
             raise unexpected from error
         self.tell(Event("done", name, step.text, time.monotonic() - started))
@@ -80,19 +83,27 @@ def failure(step: str, error: PlatformError, seconds: float = 0.0) -> Event:
     return Event("failed", step, error.cause, seconds, error.cure, str(error.log or ""), lines)
 
 
-@contextmanager
-def journal(path: Path) -> Iterator[Listener]:
+def journal(path: Path) -> Listener:
     """A listener that writes events for ``read_journal``; a new journal replaces the old."""
     path.unlink(missing_ok=True)
-    with path.open("a", buffering=1) as file:
-        yield lambda event: print(json.dumps(asdict(event)), file=file)
+
+    def listen(event: Event) -> None:
+        with path.open("a") as file:
+            file.write(json.dumps(asdict(event)) + "\n")
+
+    return listen
 
 
 def read_journal(path: Path, position: int) -> tuple[list[Event], int]:
-    """The events after that position, and the position after them. An incomplete last line waits for the next call."""
+    """The events after that position, and the position after them. An incomplete last line waits for the next call; a
+    line of which a full disk took a part only is left out."""
     if not path.exists():
         return [], position
     with path.open("rb") as file:
         file.seek(position)
         complete, newline, _ = file.read().rpartition(b"\n")
-    return [Event(**json.loads(line)) for line in complete.splitlines()], position + len(complete) + len(newline)
+    events = []
+    for line in complete.splitlines():
+        with suppress(ValueError):
+            events.append(Event(**json.loads(line)))
+    return events, position + len(complete) + len(newline)

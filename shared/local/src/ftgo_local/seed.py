@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from ftgo_local.errors import PlatformError
+from ftgo_local.files import read_json, replace
 from ftgo_local.ports import chosen_ports
 from ftgo_local.state import state_directory
 
@@ -94,9 +95,8 @@ class _Seed:
         self._client = client
         self._urls = urls
         self._file = file
-        self._ids: dict[str, dict[str, str]] = {"consumers": {}, "restaurants": {}}
-        if file.exists():
-            self._ids |= json.loads(file.read_text())
+        known = read_json(file, dict[str, dict[str, str]], "Delete it: consumers and restaurants are made anew then.")
+        self._ids: dict[str, dict[str, str]] = {"consumers": {}, "restaurants": {}} | (known or {})
 
     async def run(self) -> dict[str, dict[str, str]]:
         for name, person in CONSUMERS.items():
@@ -117,7 +117,7 @@ class _Seed:
             return
         self._ids[kind][name] = (await self._send("POST", url, body))[id_field]
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps(self._ids, indent=1))
+        replace(self._file, json.dumps(self._ids, indent=1))
 
     async def _block(self, consumer: str) -> None:
         url = f"{self._urls.consumer}/consumers/{consumer}"
@@ -156,7 +156,9 @@ class _Seed:
         if answer.is_error:
             raise PlatformError(
                 f"{method} {url} was answered with {answer.status_code}: {answer.text[:300]}",
-                "If data of another version are there, `ftgo reset` begins anew.",
+                "See its log (`ftgo logs`)."
+                if answer.is_server_error
+                else "If data of another release are there, `ftgo reset` begins anew.",
             )
         content: dict[str, Any] = answer.json()
         return content
@@ -167,7 +169,7 @@ def main() -> None:
     file = Path(os.environ.get("FTGO_SEED_FILE") or state_directory() / "seed.json")
     try:
         print(json.dumps(asyncio.run(seed(Urls.from_environment(), file)), indent=1))
-    except PlatformError as error:
+    except (PlatformError, OSError) as error:
         sys.exit(str(error))
 
 

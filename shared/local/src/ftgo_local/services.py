@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 
-from ftgo_local.child import Child
+from ftgo_local.child import Child, last_lines
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
 
 SERVICES = ("consumer", "kitchen", "accounting", "order")
@@ -95,7 +96,7 @@ class Service:
         if code != 0:
             raise PlatformError(
                 f"The migration of {self.name} ended with exit code {code}.",
-                "If an earlier version left its schema here, `ftgo reset` begins anew.",
+                cure(last_lines(log, 50)),
                 log,
             )
 
@@ -105,11 +106,11 @@ class Service:
             async with asyncio.timeout(timeout), httpx.AsyncClient(timeout=5, trust_env=False) as client:
                 while not await is_ready(client, self.url):
                     if self.pid is None:
-                        raise PlatformError(f"The service {self.name} {self.end}.", "", self.log)
+                        raise PlatformError(f"The service {self.name} {self.end}.", cure(self._child.said), self.log)
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise PlatformError(
-                f"The service {self.name} was not ready within {timeout:.0f} s.", "", self.log
+                f"The service {self.name} was not ready within {timeout:.0f} s.", cure(self._child.said), self.log
             ) from None
 
 

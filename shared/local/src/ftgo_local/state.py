@@ -14,13 +14,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import psutil
-
 from ftgo_local.errors import AlreadyRunningError, PlatformError
+from ftgo_local.files import read_json, replace
+from ftgo_local.identity import Identity
+
+Version = tuple[int, int, int]
 
 INFRASTRUCTURE = ("kafka", "postgres")
 """The units that are not services, in the order in which they are stopped."""
@@ -35,41 +37,20 @@ def state_directory(offset: int = 0, environment: Mapping[str, str] = os.environ
     return root / ".ftgo" / f"offset-{offset}" if offset else root / ".ftgo"
 
 
-@dataclass(frozen=True)
-class Identity:
-    """A process beyond doubt: a pid is used again by a stranger one day, its start time is not."""
-
-    pid: int
-    created: float
-
-    @classmethod
-    def of(cls, pid: int) -> "Identity":
-        return cls(pid, psutil.Process(pid).create_time())
-
-    def process(self) -> psutil.Process | None:
-        """The living process, or None. A zombie is not alive."""
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) < 0.5
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
-
-
 @dataclass
 class UnitState:
     """One process of the platform as the supervisor sees it."""
 
     status: str = "starting"  # starting, running, failed (and about to be started again) or stopped (as asked)
     pid: int | None = None
-    created: float = 0.0
+    started: str = ""  # Identity's
     restarts: int = 0
     generation: int = 0  # the restart request that this process has answered
     log: str = ""
 
     @property
     def identity(self) -> Identity | None:
-        return Identity(self.pid, self.created) if self.pid else None
+        return Identity(self.pid, self.started) if self.pid else None
 
 
 @dataclass
@@ -94,9 +75,11 @@ class StateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.logs = path / "logs"
+        self.state = path / "state.json"
         self.journal = path / "journal.jsonl"
         self.seed = path / "seed.json"
-        self._wanted: tuple[tuple[int, int], dict[str, Wanted]] = ((0, 0), {})
+        self._written: Version | None = None
+        self._wanted: tuple[Version | None, dict[str, Wanted]] = (None, {})
 
     def create(self) -> None:
         """Make the folder. Raises PlatformError when that cannot be done."""
@@ -117,8 +100,9 @@ class StateDirectory:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                state = self.read()
-                pid = state.supervisor.pid if state else "?"
+                pid: object = "?"
+                with suppress(PlatformError):
+                    pid = state.supervisor.pid if (state := self.read()) else "?"
                 raise AlreadyRunningError(
                     f"ftgo is already up (pid {pid}, state in {self.path}).",
                     "See `ftgo status`; `ftgo down` stops it; --port-offset 100 runs a second copy beside it.",
@@ -136,38 +120,50 @@ class StateDirectory:
         return False
 
     def read(self) -> PlatformState | None:
-        """What the last supervisor wrote, alive or not; None when there is nothing, or a file that is none of ours."""
-        try:
-            raw = json.loads((self.path / "state.json").read_text())
-            units = {name: UnitState(**unit) for name, unit in raw["units"].items()}
-            return PlatformState(Identity(**raw["supervisor"]), raw["phase"], raw["ports"], units)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        """What the last supervisor wrote, alive or not; None when there is nothing.
+
+        Raises PlatformError when the file is damaged: nobody knows then what a killed supervisor has left running.
+        """
+        return read_json(
+            self.state,
+            PlatformState,
+            f"See whether `ps -ef` shows processes of {self.path}, end them, and delete the file. "
+            "A running ftgo up writes it anew within a second.",
+        )
 
     def write(self, state: PlatformState) -> None:
-        self._replace("state.json", asdict(state))
+        """Raises OSError: a full disk, for one."""
+        replace(self.state, json.dumps(asdict(state), indent=1))
+        self._written = _version(self.state)
+
+    def is_as_written(self) -> bool:
+        """Whether state.json is still the file of our last ``write``."""
+        return self._written is not None and _version(self.state) == self._written
 
     def wanted(self, name: str) -> Wanted:
-        """What the user wants of that unit: to run, if nothing else was said. Cheap: reads the file when it changed."""
-        try:
-            file = (self.path / "wanted.json").stat()
-            version = (file.st_mtime_ns, file.st_ino)
-            if version != self._wanted[0]:
-                raw = json.loads((self.path / "wanted.json").read_text())
-                self._wanted = (version, {unit: Wanted(**wanted) for unit, wanted in raw.items()})
-        except FileNotFoundError:
-            self._wanted = ((0, 0), {})
+        """What the user wants of that unit: to run, if nothing else was said. Cheap: reads the file when it changed.
+
+        A damaged file changes no wish; who asks for the next one (``want``) is told.
+        """
+        path = self.path / "wanted.json"
+        if (version := _version(path)) != self._wanted[0]:
+            wishes = self._wanted[1]
+            with suppress(PlatformError):
+                wishes = read_json(path, dict[str, Wanted], "") or {}
+            self._wanted = (version, wishes)
         return self._wanted[1].get(name, Wanted())
 
     def want(self, name: str, *, run: bool, again: bool = False) -> Wanted:
-        """Ask the supervisor to run that unit or not; ``again`` asks for a restart. Returns what is wanted now."""
+        """Ask the supervisor to run that unit or not; ``again`` asks for a restart. Returns what is wanted now.
+
+        Raises PlatformError when the file of wishes is damaged.
+        """
+        path = self.path / "wanted.json"
         with (self.path / "wanted.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            path = self.path / "wanted.json"
-            raw = json.loads(path.read_text()) if path.exists() else {}
-            old = Wanted(**raw.get(name, {}))
-            new = Wanted(run, old.generation + again)
-            self._replace("wanted.json", raw | {name: asdict(new)})
+            wishes = read_json(path, dict[str, Wanted], "Delete it: what was stopped is started then.") or {}
+            new = Wanted(run, wishes.get(name, Wanted()).generation + again)
+            replace(path, json.dumps({unit: asdict(wish) for unit, wish in (wishes | {name: new}).items()}, indent=1))
         return new
 
     def want_everything(self) -> None:
@@ -187,8 +183,11 @@ class StateDirectory:
             else:
                 entry.unlink()
 
-    def _replace(self, name: str, content: object) -> None:
-        new = self.path / f"{name}.new"
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(content, indent=1))
-        new.replace(self.path / name)
+
+def _version(path: Path) -> Version | None:
+    """Another after each replacement of the file; None when there is none."""
+    try:
+        file = path.stat()
+    except FileNotFoundError:
+        return None
+    return file.st_mtime_ns, file.st_ino, file.st_size

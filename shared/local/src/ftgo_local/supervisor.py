@@ -1,7 +1,7 @@
 """`ftgo up`: starts everything, keeps it running until told to stop, and stops it in order.
 
 Children have sessions of their own and outlive a supervisor that is killed with SIGKILL; the next `ftgo up` or
-`ftgo down` ends them, by pid and start time.
+`ftgo down` ends them, by pid and start.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
+from ftgo_local.identity import Identity
 from ftgo_local.keeper import Keeper, Unit
 from ftgo_local.orphans import end_orphans
 from ftgo_local.platform import Platform
@@ -18,7 +19,9 @@ from ftgo_local.ports import taken_port
 from ftgo_local.progress import Event, Progress
 from ftgo_local.seed import Urls, seed
 from ftgo_local.services import Service, ServiceSpec, service_environment
-from ftgo_local.state import Identity, PlatformState, StateDirectory
+from ftgo_local.state import PlatformState, StateDirectory
+
+SAVE_SECONDS = 1.0
 
 
 class Supervisor:
@@ -46,6 +49,7 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._stop_wanted = asyncio.Event()
+        self._unsaved = False
         self._state = PlatformState(Identity.of(os.getpid()), ports=ports)
 
     async def run(self) -> None:
@@ -62,6 +66,7 @@ class Supervisor:
             raise error
         self._directory.want_everything()
         self._save()
+        self._keeping.append(asyncio.create_task(self._keep_saved()))
         try:
             if await self._start_unless_stopped():
                 await self._stop_wanted.wait()
@@ -179,7 +184,24 @@ class Supervisor:
         self._progress.tell(Event("stopped"))
 
     def _save(self) -> None:
-        self._directory.write(self._state)
+        """Put the state on disk. A disk that takes nothing is told of once, and ends nothing."""
+        try:
+            self._directory.write(self._state)
+        except OSError as error:
+            if not self._unsaved:
+                self._progress.note(f"The state cannot be written ({error}). Everything goes on; it is tried again.")
+            self._unsaved = True
+        else:
+            if self._unsaved:
+                self._progress.note("The state is written again.")
+            self._unsaved = False
+
+    async def _keep_saved(self) -> None:
+        """Write the state that could not be written, or that somebody has damaged or deleted."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            if not self._directory.is_as_written():
+                self._save()
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -170,6 +170,31 @@ def test_restart_changes_the_pid(up: Up) -> None:
     assert service["ready"]
 
 
+@pytest.mark.parametrize("damage", ["", "{", None])
+def test_a_damaged_state_file_is_mended_while_everything_runs(up: Up, damage: str | None) -> None:
+    before, file = up.pids(), up.path / "state.json"
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_text(damage)
+    eventually(lambda: file.exists() and file.read_text() != damage, "the supervisor writes it again", 5)
+    assert up.pids() == before
+    assert up.ftgo("status").returncode == 0
+
+
+def test_a_damaged_state_file_of_a_supervisor_that_was_killed_is_a_sentence(down: Up) -> None:
+    file = down.path / "state.json"
+    file.write_text("{")
+    for command in ("status", "down", "up"):
+        done = down.ftgo(command)
+        assert done.returncode == 1
+        assert "state.json is damaged" in done.stderr
+        assert "What to do: See whether `ps -ef` shows" in done.stderr
+        assert "Traceback" not in done.stderr
+    file.unlink()
+    assert down.ftgo("down").returncode == 0
+
+
 def test_ctrl_c_stops_everything_in_order(up: Up) -> None:
     pids = up.pids()
     assert up.process is not None
@@ -233,3 +258,30 @@ def test_a_failing_service_is_shown_with_its_log_and_nothing_is_left_running(dow
 def test_reset_begins_anew(down: Up) -> None:
     assert down.ftgo("reset", "--yes").returncode == 0
     assert list(down.path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_disk_that_was_full_for_a_while_leaves_nothing_dead(roomy_disk: Any, tmp_path: Path) -> None:
+    up = Up(roomy_disk.path / "state", {name: free_port() for name in DEFAULT_PORTS})
+    up.output = tmp_path / "out"
+    up.started()
+    try:
+        roomy_disk.fill()
+        for pid in up.pids():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: "postgres did not start" in up.text, "PostgreSQL finds the disk full")
+        assert "The state cannot be written" in up.text
+        assert up.runs
+        roomy_disk.make_room()
+        eventually(lambda: all_run(up), "all is back", 90)
+        assert "The state is written again." in up.text
+    finally:
+        assert up.ftgo("down").returncode == 0
+        assert up.process is not None
+        up.process.wait(10)
+    assert "Traceback" not in up.text
+
+
+def all_run(up: Up) -> bool:
+    state = StateDirectory(up.path).read()
+    return state is not None and all(u.identity and u.identity.process() for u in state.units.values())

@@ -1,8 +1,9 @@
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
-from ftgo_local.console import plain
+from ftgo_local.console import plain, to_file
 from ftgo_local.errors import PlatformError
 from ftgo_local.progress import Event, Progress, journal, read_journal
 
@@ -35,8 +36,7 @@ def test_a_failed_step_shows_cause_cure_and_the_last_15_lines(tmp_path: Path) ->
 
 def test_a_journal_is_followed_without_half_lines(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    with journal(path) as write:
-        write(Event("note", text="one"))
+    journal(path)(Event("note", text="one"))
     events, position = read_journal(path, 0)
     assert [event.text for event in events] == ["one"]
     with path.open("a") as file:
@@ -46,3 +46,21 @@ def test_a_journal_is_followed_without_half_lines(tmp_path: Path) -> None:
         file.write('te", "text": "two"}\n')
     events, _ = read_journal(path, position)
     assert [event.text for event in events] == ["two"]
+
+
+def test_a_line_of_which_a_full_disk_took_a_part_hides_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    write = journal(path)
+    write(Event("note", text="one"))
+    with path.open("a") as file:
+        file.write('{"kind": "no\n')
+    write(Event("note", text="two"))
+    assert [event.text for event in read_journal(path, 0)[0]] == ["one", "two"]
+
+
+def test_a_listener_that_cannot_write_stops_nothing(small_disk: Any) -> None:
+    small_disk.fill()
+    events: list[Event] = []
+    progress = Progress(journal(small_disk.path / "journal.jsonl"), to_file(small_disk.path / "log"), events.append)
+    progress.note("the disk is full")
+    assert [event.text for event in events] == ["the disk is full"]

@@ -1,11 +1,11 @@
+import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from ftgo_local.errors import AlreadyRunningError
-from ftgo_local.state import Identity, PlatformState, StateDirectory, UnitState, state_directory
+from ftgo_local.errors import AlreadyRunningError, PlatformError
+from ftgo_local.identity import Identity
+from ftgo_local.state import PlatformState, StateDirectory, UnitState, state_directory
 
 
 def test_the_state_directory_is_found_from_any_folder_of_the_checkout(
@@ -22,17 +22,54 @@ def test_the_state_directory_is_found_from_any_folder_of_the_checkout(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     state = PlatformState(
-        Identity(1, 2.0), "ready", {"order": 8082}, {"order": UnitState("running", 3, 4.0, 5, 6, "log")}
+        Identity(1, "boot 2"), "ready", {"order": 8082}, {"order": UnitState("running", 3, "boot 4", 5, 6, "log")}
     )
     StateDirectory(tmp_path).write(state)
     assert StateDirectory(tmp_path).read() == state
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"supervisor": {}}'])
-def test_a_damaged_state_file_is_no_state(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"supervisor": {}}', "\x00" * 80])
+def test_a_damaged_state_file_is_a_sentence_for_who_reads_it(tmp_path: Path, content: str) -> None:
     (tmp_path / "state.json").write_text(content)
-    assert StateDirectory(tmp_path).read() is None
+    with pytest.raises(PlatformError, match=r"state\.json is damaged.*delete the file"):
+        StateDirectory(tmp_path).read()
+
+
+def test_the_state_of_an_older_release_is_read_and_its_processes_are_nobody(tmp_path: Path) -> None:
+    process = {"pid": os.getpid(), "created": 1.5}
+    old = {"supervisor": process, "phase": "ready", "ports": {}, "units": {"order": {"status": "running", **process}}}
+    (tmp_path / "state.json").write_text(json.dumps(old))
+    state = StateDirectory(tmp_path).read()
+    assert state is not None
+    identity = state.units["order"].identity
+    assert identity is not None
+    assert identity.process() is state.supervisor.process() is None
+
+
+def test_a_state_file_that_somebody_damages_or_deletes_is_noticed(tmp_path: Path) -> None:
+    directory = StateDirectory(tmp_path)
+    assert not directory.is_as_written()
+    state = PlatformState(Identity(1, "boot 2"))
+    directory.write(state)
+    assert directory.is_as_written()
+    (tmp_path / "state.json").write_text("")
+    assert not directory.is_as_written()
+    directory.write(state)
+    (tmp_path / "state.json").unlink()
+    assert not directory.is_as_written()
+
+
+def test_damaged_wishes_change_nothing_and_who_asks_next_is_told(tmp_path: Path) -> None:
+    supervisor, command = StateDirectory(tmp_path), StateDirectory(tmp_path)
+    command.want("order", run=False)
+    assert not supervisor.wanted("order").run
+    (tmp_path / "wanted.json").write_text('{"order": ')
+    assert not supervisor.wanted("order").run
+    with pytest.raises(PlatformError, match=r"wanted\.json is damaged.*Delete it"):
+        command.want("order", run=True)
+    (tmp_path / "wanted.json").unlink()
+    assert supervisor.wanted("order").run
 
 
 def test_a_second_owner_is_refused(tmp_path: Path) -> None:
@@ -42,20 +79,6 @@ def test_a_second_owner_is_refused(tmp_path: Path) -> None:
         with pytest.raises(AlreadyRunningError, match="already up"), StateDirectory(tmp_path).lock():
             pytest.fail("two supervisors would own one directory")
     assert not directory.is_locked()
-
-
-def test_a_pid_that_is_used_again_is_somebody_else() -> None:
-    me = Identity.of(os.getpid())
-    assert me.process() is not None
-    assert Identity(me.pid, me.created - 60).process() is None
-
-
-def test_a_process_that_has_ended_is_not_alive() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        identity = Identity.of(process.pid)
-        process.kill()
-        process.wait()
-    assert identity.process() is None
 
 
 def test_wishes_are_kept_per_unit_and_restarts_are_counted(tmp_path: Path) -> None:
