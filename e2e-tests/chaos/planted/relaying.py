@@ -9,7 +9,7 @@ from typing import Any
 from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.message import Message
-from ftgo_messaging.outbox.delivery import Delivery, Row
+from ftgo_messaging.outbox.delivery import Delivery, Round, Row
 from ftgo_messaging.outbox.log_stream import LogStream
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher, _headers_of
@@ -33,10 +33,10 @@ def cursor_by_id() -> None:
 def delete_before_publish() -> None:
     """Mark as published, then publish: what dies in between is lost."""
 
-    async def deliver(self: Any, connection: Connection, rows: Sequence[Row]) -> list[Row]:
-        await self.delete(connection, rows)
+    async def deliver(self: Any, connection: Connection, rows: Sequence[Row]) -> Round:
+        deleted = await self.delete(connection, rows)
         await self._publish(connection, [row.message for row in rows])
-        return list(rows)
+        return Round(len(rows), rows, deleted)
 
     Delivery.deliver = deliver  # type: ignore[method-assign]
 
@@ -50,16 +50,15 @@ def skip_locked() -> None:
     delete = text("DELETE FROM outbox WHERE position = ANY(CAST(:positions AS bigint[]))")
     run = PollingPublisher.run
 
-    async def publish_batch(self: Any) -> list[Row]:
+    async def publish_batch(self: Any) -> Round:
         async with connect(self._engine) as connection, connection.driver.transaction():
             found = await connection.execute(select)
             rows = [Row(r[0], 0, Message(r[1], r[2], r[3], _headers_of.decode(r[4]), r[5])) for r in found]
-            self.status.found = self._batch if len(rows) == 2 else len(rows)
             if rows:
                 await asyncio.sleep(random.uniform(0, 0.05))
                 await self.delivery._publisher.publish([row.message for row in rows])
                 await connection.execute(delete, {"positions": [row.position for row in rows]})
-            return rows
+            return Round(self._batch if len(rows) == 2 else len(rows), rows, len(rows))
 
     async def two_of_them(self: Any) -> None:
         await asyncio.gather(run(self), run(self))
@@ -80,11 +79,11 @@ def skip_failed_row() -> None:
         results = iter(sent)
         return [ok and next(results) for ok in taken]
 
-    async def remembering(self: Any, connection: Connection, rows: Sequence[Row]) -> list[Row]:
-        done = await deliver(self, connection, rows)
-        for position in {row.position for row in rows} - {row.position for row in done}:
+    async def remembering(self: Any, connection: Connection, rows: Sequence[Row]) -> Round:
+        result = await deliver(self, connection, rows)
+        for position in {row.position for row in rows} - {row.position for row in result.done}:
             postponed[position] = time.monotonic() + 1.0
-        return done
+        return result
 
     async def without_postponed(self: Any, connection: Connection) -> list[Row]:
         return [row for row in await find(self, connection) if postponed.get(row.position, 0) < time.monotonic()]
@@ -102,16 +101,16 @@ def flush_last_received() -> None:
 
     async def confirming(self: Any, most: int, timeout: float) -> list[Any]:
         events = await read(self, most, timeout)
-        self.confirm(self.position)
+        self.confirm(self.server_lsn)
         return events
 
     def take_shards(self: Any) -> None:
         self._shards = set(self.lease.held)
         self.sweeping = False
 
-    async def no_sweep(self: Any, stream: Any, patience: float) -> int:
+    async def no_sweep(self: Any, patience: float) -> Round:
         await asyncio.sleep(0.05)
-        return 0
+        return Round()
 
     async def no_look(self: Any, connection: Connection) -> None:
         return None

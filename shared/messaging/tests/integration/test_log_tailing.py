@@ -16,6 +16,7 @@ from ftgo_local.postgres import SETTINGS, Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging import rows as rows_
 from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.errors import TransientError
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
@@ -27,8 +28,6 @@ from ftgo_messaging.testing.outbox import outbox_database
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
-
-pytestmark = pytest.mark.slow
 
 SLOT = "tailing_relay_0_of_1"
 
@@ -78,7 +77,7 @@ class World:
         found = await self.execute(
             f"SELECT CAST(confirmed_flush_lsn AS text) FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
         )
-        return lsn_of(found[0][0]) if found else 0
+        return lsn_of(found[0][0]) if found and found[0][0] else 0  # null while the slot is being made
 
     async def end_of_log(self) -> int:
         return lsn_of(str((await self.execute("SELECT CAST(pg_current_wal_lsn() AS text)"))[0][0]))
@@ -188,6 +187,7 @@ def small_log() -> Iterator[Postgres]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+@pytest.mark.slow
 async def test_a_slot_beyond_the_limit_is_noticed_and_nothing_is_lost(small_log: Postgres) -> None:
     await small_log.start()
     async with world_on(small_log) as world:
@@ -304,6 +304,7 @@ async def test_a_quiet_outbox_beside_a_busy_database_keeps_no_log(world: World, 
     await running
 
 
+@pytest.mark.slow
 async def test_a_slow_broker_does_not_cost_the_connection(world: World) -> None:
     """The server takes a reader that is silent for wal_sender_timeout for dead. Ours says that it lives, and reads on
     when the broker is ready."""
@@ -339,6 +340,31 @@ async def test_a_slow_broker_does_not_cost_the_connection(world: World) -> None:
 
 async def tails(relay: LogTailing) -> None:
     assert not relay.sweeping
+
+
+async def test_a_slot_that_a_predecessor_is_still_making_is_made_again(world: World) -> None:
+    """Making one waits for every transaction that is running, also when the relay that wanted it has gone."""
+    slot = world.relay().slot
+
+    async def waiting(makers: int) -> None:
+        found = await world.execute(f"SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{SLOT}'")
+        assert [row[0] for row in found] == [None] * makers
+
+    async def prepare() -> None:
+        async with connect(world.engine) as connection:
+            await slot.prepare(connection)
+
+    async with begin(world.engine) as connection:
+        await connection.execute(text("SELECT pg_current_xact_id()"))
+        predecessor = asyncio.create_task(prepare())
+        await eventually(lambda: waiting(1))
+        successor = asyncio.create_task(prepare())
+        await asyncio.wait([predecessor], timeout=10)
+        assert isinstance(predecessor.exception(), TransientError)
+        await eventually(lambda: waiting(1))
+        assert not successor.done()
+    await successor
+    assert await world.confirmed() == slot.start_lsn > 0
 
 
 async def test_slots_of_an_earlier_division_are_dropped(world: World) -> None:

@@ -30,8 +30,6 @@ from ftgo_messaging.testing.outbox import outbox_database
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-pytestmark = pytest.mark.slow
-
 PARTITIONS = 4
 AnyRelay = PollingPublisher | LogTailing
 
@@ -357,6 +355,7 @@ async def traffic(world: World, keys: int, each: int, pause: float) -> None:
     await asyncio.gather(*(key(f"k{i}") for i in range(keys)))
 
 
+@pytest.mark.slow
 async def test_an_outage_of_kafka_delays_and_loses_nothing(world: World, kafka: Kafka) -> None:
     async with world.running(world.relay(lease_seconds=2)) as relay:
         await world.commit(world.message("before", 0))
@@ -390,6 +389,7 @@ async def test_killed_sessions_of_the_database_delay_and_lose_nothing(world: Wor
     await world.complete({f"k{i}": 30 for i in range(4)})
 
 
+@pytest.mark.slow
 async def test_an_immediate_stop_of_the_database_delays_and_loses_nothing(world: World, postgres: Postgres) -> None:
     async with world.running(world.relay(lease_seconds=2)):
         sending = asyncio.create_task(traffic(world, 4, 20, 0.02))
@@ -402,6 +402,7 @@ async def test_an_immediate_stop_of_the_database_delays_and_loses_nothing(world:
     await world.complete({f"k{i}": 20 for i in range(4)})
 
 
+@pytest.mark.slow
 async def test_a_transaction_of_a_hundred_thousand_messages_keeps_memory_flat(world: World) -> None:
     relay = await ready(world.relay())
     await world.commit(world.message("warm", 0))

@@ -50,23 +50,38 @@ class Row(NamedTuple):
     message: Message
 
 
+class Round(NamedTuple):
+    """What one look for rows has come to: how many were found (a full batch: there may be more), those that the broker
+    has acknowledged, and how many of these the delete has removed."""
+
+    found: int = 0
+    done: Sequence[Row] = ()
+    deleted: int = 0
+
+    @property
+    def all_deleted(self) -> bool:
+        return self.deleted == len(self.done)
+
+
+NOTHING = Round()
+
+
 class LeaseLost(TransientError):
     """Another relay publishes these shards now, or may do so."""
 
 
 class Delivery:
-    """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed; ``all_deleted`` tells whether
-    the last delete found every row that it was given."""
+    """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed; ``status`` is told, and asked
+    by others."""
 
     def __init__(self, publisher: Publisher, lease: Lease) -> None:
         self.stopped = Stopped()
         self.status = RelayStatus()
-        self.all_deleted = True
         self._publisher = publisher
         self._lease = lease
 
-    async def deliver(self, connection: Connection, rows: Sequence[Row]) -> list[Row]:
-        """Publish the rows in this order, then delete what was acknowledged; returns that. The rest stays.
+    async def deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
+        """Publish the rows in this order, then delete what was acknowledged. The rest stays.
 
         Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted."""
         failpoint("relay.selected")
@@ -79,14 +94,13 @@ class Delivery:
         failpoint("relay.published")
         done = [row for row, ok in zip(rows, acknowledged, strict=True) if ok]
         FAILED.inc(len(rows) - len(done))
-        if done:
-            self.all_deleted = await self.delete(connection, done) == len(done)
+        deleted = await self.delete(connection, done) if done else 0
         self.stopped.note(
             failed=[(r.message.channel, r.message.key) for r, ok in zip(rows, acknowledged, strict=True) if not ok],
             passed=[(r.message.channel, r.message.key) for r in done] if self.stopped else (),
         )
         self.status.stopped_keys = len(self.stopped)
-        return done
+        return Round(len(rows), done, deleted)
 
     def _note_age(self, oldest: Message) -> None:
         try:

@@ -23,8 +23,8 @@ class StreamBroken(TransientError):
 class LogStream:
     """One replication connection on one slot. Not reading is the way to slow the server down: it waits.
 
-    Meanwhile the position is reported every ``status_seconds``, which have to be well below ``wal_sender_timeout``,
-    or the server takes a reader with a slow broker for dead."""
+    Meanwhile the confirmed LSN is reported every ``status_seconds``, which has to be well below
+    ``wal_sender_timeout``, or the server takes a reader with a slow broker for dead."""
 
     def __init__(self, engine: AsyncEngine, slot: str, publication: str, status_seconds: float) -> None:
         # libpq calls it sslmode, asyncpg ssl; the other options of a URL are for one of the two only.
@@ -39,17 +39,17 @@ class LogStream:
         self._confirmed = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def open(self, start: int) -> None:
-        """Stream from ``start``. Raises StreamBroken, also when another process still reads the slot."""
+    async def open(self, start_lsn: int) -> None:
+        """Stream from there. Raises StreamBroken, also when another process still reads the slot."""
         try:
-            await asyncio.to_thread(self._connect, start)
+            await asyncio.to_thread(self._connect, start_lsn)
         except psycopg2.Error as error:
             self.close()
             raise StreamBroken(f"no stream from slot {self._slot}: {error}") from error
-        self._confirmed = start
+        self._confirmed = start_lsn
         self._report()
 
-    def _connect(self, start: int) -> None:
+    def _connect(self, start_lsn: int) -> None:
         self._connection = psycopg2.connect(
             self._dsn,
             connection_factory=LogicalReplicationConnection,
@@ -60,7 +60,7 @@ class LogStream:
         self._cursor = self._connection.cursor()
         self._cursor.start_replication(
             slot_name=self._slot,
-            start_lsn=lsn_text(start),
+            start_lsn=lsn_text(start_lsn),
             decode=False,
             status_interval=60,  # our own timer reports, whether we read or not
             options={
@@ -100,7 +100,7 @@ class LogStream:
         return events
 
     @property
-    def position(self) -> int:
+    def server_lsn(self) -> int:
         """How far the server has come. Once ``read`` has returned nothing, all that was committed before it has been
         read; transactions of other databases move it as well."""
         return int(self._cursor.wal_end)
@@ -111,7 +111,7 @@ class LogStream:
         self.ask()
 
     def ask(self) -> None:
-        """Report the confirmed position and ask for the server's, which ``read`` takes in."""
+        """Report the confirmed LSN and ask for the server's, which ``read`` takes in."""
         try:
             lsn = self._confirmed
             self._cursor.send_feedback(write_lsn=lsn, flush_lsn=lsn, apply_lsn=lsn, reply=True, force=True)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.loops import repeat
 from ftgo_messaging.message import Message
-from ftgo_messaging.outbox.delivery import Delivery, LeaseLost, Row
+from ftgo_messaging.outbox.delivery import NOTHING, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
@@ -85,27 +85,27 @@ class PollingPublisher:
     async def run_once(self) -> int:
         """Publish one batch; returns how many messages were acknowledged and removed: 0 as well when other relays
         hold all leases, or when only stopped keys are left and their time has not come."""
-        return len(await self.publish_batch())
+        return len((await self.publish_batch()).done)
 
-    async def publish_batch(self) -> list[Row]:
-        """Publish one batch; returns the rows that were acknowledged and removed."""
+    async def publish_batch(self) -> Round:
+        """Publish one batch."""
         async with connect(self._engine) as connection:
             owner = await self.lease.hold(connection)
             self.status.holds(len(self.lease.held))
             if not owner:
                 self.status.found = 0
-                return []
+                return NOTHING
             rows = await self._find(connection)
             BACKLOG.set(len(rows))
             self.status.found = len(rows)
             if not rows:
                 self.status.oldest_age = 0.0
-                return []
+                return NOTHING
             try:
                 return await self.delivery.deliver(connection, rows)
             except LeaseLost as error:
                 log.warning("relay.lease_lost", error=str(error))
-                return []
+                return Round(len(rows))
 
     async def _find(self, connection: Connection) -> list[Row]:
         statement = _ALL if len(self.lease.held) == SHARDS else _SHARDS
@@ -125,24 +125,24 @@ class PollingPublisher:
         ``stop`` lets the round end that is under way; cancelled in the middle of one, its messages go out once more."""
 
         async def work() -> None:
-            await self.run_once()
+            result = await self.publish_batch()
             self.status.round_done()
-            await self._wait()
+            await self._wait(result.found)
 
         try:
             await repeat("relay", work, stopped=lambda: self._stopping)
         finally:
             await asyncio.shield(self.release())
 
-    async def _wait(self) -> None:
+    async def _wait(self, found: int) -> None:
         """Until the next poll: not at all after a full batch, else until a wake-up or for a growing time."""
-        if self.status.found == self._batch:
+        if found == self._batch:
             return
-        self._pause = min(self._pause * 2, self._interval) if self.status.found == 0 else SHORTEST_INTERVAL
+        self._pause = min(self._pause * 2, self._interval) if found == 0 else SHORTEST_INTERVAL
         pause = self._pause
         if (retry := self.delivery.stopped.next_attempt()) is not None:
             pause = min(pause, max(retry, SHORTEST_INTERVAL))
-        await asyncio.sleep(rest_after(self.status.found))
+        await asyncio.sleep(rest_after(found))
         await self._wake_up.wait(pause)
 
     def stop(self) -> None:

@@ -1,12 +1,13 @@
 """The replication slot of a tailing relay: made, looked after, and found out when it is not what it was.
 
-The slot's position is in PostgreSQL's hands and can be lost (log limit exceeded), dropped, or made again at a later
-position; nothing in the stream tells. So the relay keeps its own position in a table, beside the identity of the
-server, and compares at each start. Whatever it finds, the rows in between are still in the outbox.
+The slot's LSN is in PostgreSQL's hands and can be lost (log limit exceeded), dropped, or made again at a later one;
+nothing in the stream tells. So the relay keeps the LSN in a table of its own (``relay_position``), beside the identity
+of the server, and compares at each start. Whatever it finds, the rows in between are still in the outbox.
 """
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -60,7 +61,7 @@ class Slot:
     index: int
     of: int
     server: str = ""
-    start: int = 0
+    start_lsn: int = 0
     status_seconds: float = 10.0
 
     @property
@@ -69,11 +70,11 @@ class Slot:
         return f"{self.service}_relay_{self.index}_of_{self.of}"
 
     async def prepare(self, connection: Connection) -> None:
-        """Make the slot usable, and set ``start``: where to stream from. Only for the owner of the lease: it ends the
-        connection of a deposed owner that still reads.
+        """Make the slot usable, and set ``start_lsn``, where to stream from. Only for the owner of the lease: it ends
+        the connection of a deposed owner that still reads.
 
         Raises WrongServer when the configuration of the server forbids it."""
-        found = (await connection.execute(_LOOK, {"slot": self.name, "publication": PUBLICATION}))[0]
+        found = await self._look(connection)
         if found["wal_level"] != "logical":
             raise WrongServer(
                 f"log tailing needs wal_level = logical, not {found['wal_level']}: set it, or FTGO_RELAY=polling"
@@ -85,7 +86,7 @@ class Slot:
         self.status_seconds = min(10.0, (found["timeout_ms"] or 30_000) / 3000)
         if found["active_pid"] is not None:
             await connection.execute(_TERMINATE, {"pid": found["active_pid"]})
-            await self._until_inactive(connection)
+            found = await self._once_inactive(connection)
         reason = _gap(found)
         if reason is not None:
             GAPS.labels(reason).inc()
@@ -95,23 +96,27 @@ class Slot:
             await connection.execute(_DROP, {"slot": self.name})
             exists = False
         if exists:
-            self.start = lsn_of(found["confirmed"])
+            self.start_lsn = lsn_of(found["confirmed"])
             if reason is None:
-                self.start = max(self.start, found["known"] or 0)
+                self.start_lsn = max(self.start_lsn, found["known"] or 0)
         else:
-            self.start = lsn_of((await connection.execute(_CREATE, {"slot": self.name}))[0][0])
-        await self.keep(connection, self.start)
+            self.start_lsn = lsn_of((await connection.execute(_CREATE, {"slot": self.name}))[0][0])
+        await self.keep(connection, self.start_lsn)
 
-    async def _until_inactive(self, connection: Connection) -> None:
+    async def _look(self, connection: Connection) -> Any:
+        return (await connection.execute(_LOOK, {"slot": self.name, "publication": PUBLICATION}))[0]
+
+    async def _once_inactive(self, connection: Connection) -> Any:
+        """Looked at anew: a slot that its reader was still making is gone with it."""
         for _ in range(100):
-            found = (await connection.execute(_LOOK, {"slot": self.name, "publication": PUBLICATION}))[0]
+            found = await self._look(connection)
             if found["active_pid"] is None:
-                return
+                return found
             await asyncio.sleep(0.05)
         raise TransientError(f"slot {self.name} is still read by the server's process {found['active_pid']}")
 
     async def keep(self, connection: Connection, lsn: int) -> None:
-        """Remember the confirmed position outside of the slot. Before the server hears of it: the slot is never ahead
+        """Remember the confirmed LSN outside of the slot. Before the server hears of it: the slot is never ahead
         of what is known here, unless another hand has moved it."""
         await connection.execute(_KEEP, {"slot": self.name, "server": self.server, "lsn": lsn})
 

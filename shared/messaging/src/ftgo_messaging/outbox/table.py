@@ -74,7 +74,7 @@ OUTBOX_PUBLICATION = f"CREATE PUBLICATION {PUBLICATION} FOR TABLE outbox WITH (p
 
 
 def relay_position_table(metadata: MetaData) -> Table:
-    """How far a tailing relay has published the log, kept outside of its slot, and of which server (its system
+    """Up to which LSN a tailing relay has published the log, kept outside of its slot, and of which server (its system
     identifier): a slot that was lost or made again does not tell."""
     return Table(
         "relay_position",
