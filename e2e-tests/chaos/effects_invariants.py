@@ -20,7 +20,8 @@ _SAGA_PATHS = {
         "ReverseAuthorization": {"ConfirmCancelTicket", "UndoBeginCancelTicket"},
     },
     "ftgo.order.ReviseOrder": {
-        "": {"BeginReviseTicket"},
+        "": {"VerifyConsumer"},
+        "VerifyConsumer": {"BeginReviseTicket"},
         "BeginReviseTicket": {"ReviseAuthorization", "UndoBeginReviseTicket"},
         "ReviseAuthorization": {"ConfirmReviseTicket", "UndoBeginReviseTicket"},
     },

@@ -21,19 +21,21 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.sagas import timeouts
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import CreateOrder, put_order
+from ftgo_order.application.refusals import ConsumerIsBlocked
 from ftgo_order.application.revise_order import revise_order
 from ftgo_order.domain.order import Address, Delivery, WrongState
-from ftgo_order.domain.pricing import RequestedLineItem
+from ftgo_order.domain.pricing import RequestedLineItem, UnknownMenuItem
 from ftgo_order.sagas import ORCHESTRATOR
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from world import CONSUMERS, RESTAURANT, World
+from reference import Reference
+from world import CONSUMERS, DISHES, RESTAURANT, World
 
 DELIVERY = Delivery(datetime(2030, 1, 1, tzinfo=UTC), Address("1 Main Street", None, "Oakland", "CA", "94611"))
 
 pick = st.integers(0, 10**6)
-lines = st.lists(st.sampled_from(["1", "2"]), min_size=1, max_size=2, unique=True).flatmap(
-    lambda ids: st.tuples(*(st.builds(RequestedLineItem, st.just(i), st.integers(1, 3)) for i in ids))
+lines = st.lists(st.builds(RequestedLineItem, st.sampled_from(DISHES), st.integers(1, 3)), min_size=1, max_size=2).map(
+    tuple
 )
 
 
@@ -42,6 +44,7 @@ class Orders(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.world = World()
+        self.reference = Reference()
 
     @initialize(orders=st.lists(st.tuples(st.sampled_from(CONSUMERS), lines), max_size=2))
     def begin(self, orders: list[tuple[str, tuple[RequestedLineItem, ...]]]) -> None:
@@ -57,7 +60,7 @@ class Orders(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.run(self.world.settle())
-            self.world.check()
+            self.holds()
             self.world.check_settled()
         finally:
             self.loop.close()
@@ -65,14 +68,18 @@ class Orders(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         self.world.check()
+        for order in self.world.orders:
+            self.reference.check(order)
 
     # -- what people do --------------------------------------------------------------------------------------------
 
     @precondition(lambda self: len(self.world.orders) < 3)
     @rule(consumer=st.sampled_from(CONSUMERS), items=lines)
     def create(self, consumer: str, items: tuple[RequestedLineItem, ...]) -> None:
-        request = CreateOrder(consumer, RESTAURANT, DELIVERY, items)
-        self.run(self.world.order.memory.run(lambda uow: put_order(request, new_id(), uow)))
+        request, order_id = CreateOrder(consumer, RESTAURANT, DELIVERY, items), new_id()
+        with contextlib.suppress(ConsumerIsBlocked, UnknownMenuItem):
+            self.run(self.world.order.memory.run(lambda uow: put_order(request, order_id, uow)))
+            self.reference.created(order_id, items, self.world.menu)
 
     @precondition(lambda self: self.world.orders)
     @rule(n=pick)
@@ -85,8 +92,26 @@ class Orders(RuleBasedStateMachine):
     @rule(n=pick, items=lines)
     def revise(self, n: int, items: tuple[RequestedLineItem, ...]) -> None:
         order = self._one(self.world.orders, n)
-        with contextlib.suppress(WrongState):
+        menu, blocked = self.world.menu, self.world.is_blocked(order.consumer_id)
+        try:
             self.run(self.world.order.memory.run(lambda uow: revise_order(order.id, items, uow)))
+        except UnknownMenuItem:
+            assert not self.reference.may_revise(order.id, items, menu)
+        except (WrongState, ConsumerIsBlocked):
+            pass
+        else:
+            assert self.reference.may_revise(order.id, items, menu)
+            self.reference.proposed(order.id, items, menu, blocked)
+
+    @rule(prices=st.tuples(*(st.integers(0, 15) for _ in DISHES)))
+    def revise_menu(self, prices: tuple[int, ...]) -> None:
+        self.world.revise_menu(prices)
+
+    @rule(consumer=st.sampled_from(CONSUMERS), heard=st.booleans())
+    def block(self, consumer: str, heard: bool) -> None:
+        self.world.block(consumer)
+        if heard:
+            self.world.order_hears_of_blocks()
 
     @precondition(lambda self: self.world.tickets)
     @rule(n=pick, prepare=st.booleans())

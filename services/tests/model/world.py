@@ -5,6 +5,7 @@ SQL, processes, time. A transaction is atomic here as well; between transactions
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,7 +38,8 @@ from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.testing.memory import Memory
 from ftgo_order import sagas
-from ftgo_order.adapters.replicas import RESTAURANTS, RestaurantReplica
+from ftgo_order.adapters.replicas import CONSUMERS as CONSUMER_REPLICAS
+from ftgo_order.adapters.replicas import RESTAURANTS, ConsumerReplica, RestaurantReplica
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.domain.order import Order
 from ftgo_order.domain.pricing import MenuItem
@@ -45,7 +47,9 @@ from ftgo_order.sagas import ORCHESTRATOR
 
 RESTAURANT = "00000000-0000-7000-8000-0000000000aa"
 CONSUMERS = ("00000000-0000-7000-8000-0000000000c1", "00000000-0000-7000-8000-0000000000c2")
-MENU = {"1": MenuItem("1", "Soup", Money.of("10.00")), "2": MenuItem("2", "Curry", Money.of("15.00"))}
+DISHES = ("1", "2", "3")
+PRICES = (10, 15, 7)
+LIMIT = Money.of("45.00")
 CREDIT = Money.of("50.00")
 
 Key = tuple[str, str]
@@ -82,14 +86,36 @@ class World:
         self.queues: dict[Key, Queue] = defaultdict(Queue)
         self.set_aside: list[Message] = []
         self._by_channel = {channel: s for s in self.services for channel in s.channels}
-        self.order.memory.put(RESTAURANTS, RestaurantReplica(RESTAURANT, "Ajanta", MENU, 1))
+        self.menu: dict[str, MenuItem] = {}
+        self.revise_menu(PRICES)
         address = Address("1 High St", None, "Oakland", "CA", "94611")
         self.kitchen.memory.put(RESTAURANTS_TO_READ, Restaurant.create(RESTAURANT, "Ajanta", address, ()))
         for consumer_id in CONSUMERS:
-            consumer = Consumer.register(consumer_id, "A", "B", None, Money.of("45.00"))
+            consumer = Consumer.register(consumer_id, "A", "B", None, LIMIT)
             self.consumer.memory.put(CONSUMERS_TO_READ, consumer)
             account = Account.unopened(consumer_id)
             self.accounting.memory.put(ACCOUNTS, account.apply(account.open(CREDIT)))
+
+    # -- what the owners do ----------------------------------------------------------------------------------------
+
+    def revise_menu(self, prices: Sequence[int]) -> None:
+        """Today's prices, dish by dish. A dish for nothing has left the menu."""
+        dishes = zip(DISHES, prices, strict=True)
+        self.menu = {d: MenuItem(d, f"Dish {d} for {price}", Money(price * 100)) for d, price in dishes if price}
+        self.order.memory.put(RESTAURANTS, RestaurantReplica(RESTAURANT, "Ajanta", self.menu, 1))
+
+    def block(self, consumer_id: str) -> None:
+        """For good. Order may hear of it later, or never."""
+        consumer = self.consumer.memory.get(CONSUMERS_TO_READ, consumer_id)
+        self.consumer.memory.put(CONSUMERS_TO_READ, consumer.block())
+
+    def is_blocked(self, consumer_id: str) -> bool:
+        return self.consumer.memory.get(CONSUMERS_TO_READ, consumer_id).status == "BLOCKED"
+
+    def order_hears_of_blocks(self) -> None:
+        for consumer_id in CONSUMERS:
+            status = self.consumer.memory.get(CONSUMERS_TO_READ, consumer_id).status
+            self.order.memory.put(CONSUMER_REPLICAS, ConsumerReplica(consumer_id, "A", "B", status, 1))
 
     # -- the way of messages -----------------------------------------------------------------------------------
 
@@ -222,6 +248,7 @@ class World:
         for order in self.orders:
             authorization, ticket = authorizations.get(order.id), tickets.get(order.id)
             if order.state == "APPROVED":
+                assert order.order_total <= LIMIT
                 assert authorization is not None
                 assert authorization.stands
                 assert authorization.amount == order.order_total

@@ -51,7 +51,12 @@ ENDS = {
     ("ftgo.order.ReviseOrder", "RUNNING"): OrderState.APPROVED,
     ("ftgo.order.ReviseOrder", "COMPENSATING"): OrderState.APPROVED,
 }
-DEFINITIONS = [sagas.create_order.CREATE_ORDER, sagas.cancel_order.CANCEL_ORDER, sagas.revise_order.REVISE_ORDER]
+DEFINITIONS = [
+    sagas.create_order.CREATE_ORDER,
+    sagas.cancel_order.CANCEL_ORDER,
+    sagas.revise_order.REVISE_ORDER_V1,
+    sagas.revise_order.REVISE_ORDER,
+]
 
 
 def waits(definition: Saga[Any]) -> list[tuple[SagaState, str]]:

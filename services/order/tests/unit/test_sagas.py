@@ -29,7 +29,7 @@ DELIVERY = Delivery(datetime(2030, 1, 1, tzinfo=UTC), Address("1 Main Street", N
 FORWARD: dict[str, list[type]] = {
     "create": [c.VerifyConsumer, k.CreateTicket, a.AuthorizePayment, k.ConfirmCreateTicket],
     "cancel": [k.BeginCancelTicket, a.ReverseAuthorization, k.ConfirmCancelTicket],
-    "revise": [k.BeginReviseTicket, a.ReviseAuthorization, k.ConfirmReviseTicket],
+    "revise": [c.VerifyConsumer, k.BeginReviseTicket, a.ReviseAuthorization, k.ConfirmReviseTicket],
 }
 PIVOT = {"create": a.AuthorizePayment, "cancel": a.ReverseAuthorization, "revise": a.ReviseAuthorization}
 UNDO: dict[type, type] = {
@@ -162,13 +162,17 @@ async def test_a_menu_that_changes_on_the_way_changes_no_price() -> None:
         await saga.reply(Success())
     (payment,) = [x for x in memory.sent() if isinstance(x, a.AuthorizePayment)]
     assert payment.amount == memory.get(ORDERS, ORDER).order_total == Money.of("9.00")
-    # A revision is priced by the menu of its own time.
-    await memory.run(lambda uow: revise_order(ORDER, (RequestedLineItem("1", 1),), uow))
+    # In a revision what stays keeps its price, and what is new has that of the time of the request.
+    memory.put(RESTAURANTS, menu("99.00", 2))
+    both = (RequestedLineItem("1", 1), RequestedLineItem("2", 1))
+    await memory.run(lambda uow: revise_order(ORDER, both, uow))
     memory.put(RESTAURANTS, menu("1.00", 3))
     saga = conversation(memory)
     while not saga.instance.state.final:
         await saga.reply(Success())
-    assert memory.get(ORDERS, ORDER).order_total == Money.of("99.00")
+    asked_for = [x for x in memory.sent() if isinstance(x, (c.VerifyConsumer, a.ReviseAuthorization))]
+    assert (asked_for[-2].order_total, asked_for[-1].amount) == (Money.of("16.50"), Money.of("16.50"))
+    assert memory.get(ORDERS, ORDER).order_total == Money.of("16.50")
 
 
 async def test_every_command_of_cancel_and_revise_names_the_restaurant() -> None:

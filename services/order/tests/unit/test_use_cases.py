@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 from ftgo_contracts.consumer.commands import VerifyConsumer
-from ftgo_contracts.kitchen.commands import BeginCancelTicket, BeginReviseTicket
+from ftgo_contracts.kitchen.commands import BeginCancelTicket
 from ftgo_contracts.money import Money
 from ftgo_contracts.order import events
 from ftgo_messaging.ids import new_id
@@ -16,14 +16,13 @@ from ftgo_order.adapters.tables import ORDERS, order_history
 from ftgo_order.application import order_steps
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import (
-    ConsumerIsBlocked,
     CreateOrder,
     KeyUsedOtherwise,
     OrderIdTaken,
-    UnknownRestaurant,
     create_order_once,
     put_order,
 )
+from ftgo_order.application.refusals import ConsumerIsBlocked, UnknownRestaurant
 from ftgo_order.application.revise_order import revise_order
 from ftgo_order.domain.order import Address, Delivery, OrderNotFound, OrderState, WrongState
 from ftgo_order.domain.pricing import MenuItem, RequestedLineItem, UnknownMenuItem
@@ -138,19 +137,51 @@ async def test_a_second_saga_on_the_same_order_is_refused(memory, approved):
     assert len(memory.messages) == sent
 
 
-async def test_revising_proposes_and_asks_the_kitchen(memory, approved):
+async def test_revising_proposes_and_asks_consumer_for_the_new_total(memory, approved):
     order = await memory.run(lambda uow: revise_order(approved, [RequestedLineItem("2", 3)], uow))
     assert (order.state, order.order_total) == (OrderState.REVISION_PENDING, Money.of("9.00"))
-    proposed, begin = memory.sent()
+    proposed, verify = memory.sent()
     assert isinstance(proposed, events.OrderRevisionProposed)
     assert proposed.revised_total == Money.of("37.05")
-    assert isinstance(begin, BeginReviseTicket)
-    assert (begin.restaurant_id, [(i.name, i.quantity) for i in begin.revised_line_items]) == (SPICE, [("Curry", 3)])
+    assert verify == VerifyConsumer(consumer_id=ASHA, order_id=approved, order_total=Money.of("37.05"))
 
 
-async def test_revising_checks_the_menu(memory, approved):
+async def test_a_blocked_consumer_cannot_revise_not_even_to_less(memory, approved):
+    memory.put(CONSUMERS, ConsumerReplica(ASHA, "Asha", "Rao", "BLOCKED", 2))
+    with pytest.raises(ConsumerIsBlocked):
+        await memory.run(lambda uow: revise_order(approved, [RequestedLineItem("1", 1)], uow))
+    assert (memory.get(ORDERS, approved).state, memory.messages) == (OrderState.APPROVED, [])
+    await memory.run(lambda uow: cancel_order(approved, uow))
+    assert memory.get(ORDERS, approved).state is OrderState.CANCEL_PENDING
+
+
+async def test_revising_checks_the_menu_for_what_is_new(memory, approved):
     with pytest.raises(UnknownMenuItem):
         await memory.run(lambda uow: revise_order(approved, [RequestedLineItem("9", 1)], uow))
+
+
+async def test_what_stays_keeps_the_name_and_the_price_of_the_order(memory, approved):
+    today = {"1": MenuItem("1", "Soup of the day", Money.of("20.00")), "2": MenuItem("2", "Curry", Money.of("13.00"))}
+    memory.put(RESTAURANTS, RestaurantReplica(SPICE, "Spice", today, 2))
+    order = await memory.run(
+        lambda uow: revise_order(approved, [RequestedLineItem("1", 3), RequestedLineItem("2", 1)], uow)
+    )
+    assert order.revision is not None
+    assert [(i.name, i.price) for i in order.revision.line_items] == [
+        ("Soup", Money.of("4.50")),
+        ("Curry", Money.of("13.00")),
+    ]
+    assert order.revision.order_total == Money.of("26.50")
+
+
+async def test_without_a_menu_what_the_order_has_may_stay_and_nothing_else(memory, approved):
+    del memory.aggregates[RESTAURANTS, SPICE]
+    for more in (RequestedLineItem("2", 1), RequestedLineItem("1", 3)):
+        with pytest.raises(UnknownRestaurant):
+            await memory.run(lambda uow, more=more: revise_order(approved, [more], uow))
+    order = await memory.run(lambda uow: revise_order(approved, [RequestedLineItem("1", 1)], uow))
+    assert order.revision is not None
+    assert order.revision.order_total == Money.of("4.50")
 
 
 async def test_orders_that_do_not_exist(memory):

@@ -101,6 +101,7 @@ COMMANDS_OF_SAGAS: dict[str, set[type[msgspec.Struct]]] = {
         accounting_commands.ReverseAuthorization,
     },
     "order.revise-order.replies": {
+        consumer_commands.VerifyConsumer,
         kitchen_commands.BeginReviseTicket,
         kitchen_commands.UndoBeginReviseTicket,
         kitchen_commands.ConfirmReviseTicket,

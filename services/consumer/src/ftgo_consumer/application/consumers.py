@@ -26,7 +26,7 @@ async def rename(consumer_id: str, first_name: str, last_name: str, uow: UnitOfW
 
 
 async def block(consumer_id: str, uow: UnitOfWork) -> Consumer:
-    """From now on the consumer's orders are rejected. Orders that were verified before go on."""
+    """From now on the consumer's orders are rejected, and revisions refused. What was verified before goes on."""
     return await _change(consumer_id, Consumer.block, ConsumerBlocked, uow)
 
 

@@ -19,7 +19,7 @@ class ConsumerNotFound(DomainError):
 
 
 class VerificationFailed(DomainError):
-    """The consumer may not place this order. ``reason`` is a word of the contract."""
+    """The consumer may not have this order. ``reason`` is a word of the contract."""
 
     slug = "verification-failed"
 

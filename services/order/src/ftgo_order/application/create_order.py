@@ -15,22 +15,9 @@ from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
 from ftgo_order.adapters.tables import IDEMPOTENCY_KEYS, ORDERS, IdempotencyKey
 from ftgo_order.application.recording import line_items_of, publish, record
+from ftgo_order.application.refusals import UnknownRestaurant, refuse_blocked
 from ftgo_order.domain.order import Delivery, Order
 from ftgo_order.domain.pricing import RequestedLineItem, price
-
-
-class ConsumerIsBlocked(DomainError):
-    """The consumer is known to be blocked."""
-
-    slug = "consumer-blocked"
-    status = 422
-
-
-class UnknownRestaurant(DomainError):
-    """No menu is known for this restaurant, so nothing can be priced."""
-
-    slug = "unknown-restaurant"
-    status = 422
 
 
 class KeyUsedOtherwise(DomainError):
@@ -86,13 +73,9 @@ def scoped(request: CreateOrder, key: str) -> str:
 
 
 async def create_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> Order:
-    """Create the order and start its saga. Refuses only what the local replicas prove wrong.
-
-    An unknown consumer is not proof: its registration may still be on its way, and the saga asks the owner. The
-    order limit is not known here at all."""
-    consumer = await uow.find(CONSUMERS, request.consumer_id)
-    if consumer is not None and consumer.blocked:
-        raise ConsumerIsBlocked(f"consumerId: the consumer {request.consumer_id} is blocked")
+    """Create the order and start its saga. Raises ConsumerIsBlocked, UnknownRestaurant, InvalidLineItems or
+    UnknownMenuItem."""
+    await refuse_blocked(request.consumer_id, uow)
     restaurant = await uow.find(RESTAURANTS, request.restaurant_id)
     if restaurant is None:
         raise UnknownRestaurant(f"restaurantId: no menu of the restaurant {request.restaurant_id} is known")

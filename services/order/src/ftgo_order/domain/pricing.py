@@ -1,6 +1,8 @@
-"""From what somebody asks for to lines with names and prices, by the menu as this service knows it."""
+"""From what somebody asks for to lines with names and prices: by the menu as this service knows it, and for a revision
+first by the order itself."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ftgo_contracts.money import Money
@@ -22,7 +24,7 @@ class InvalidLineItems(DomainError):
 
 
 class UnknownMenuItem(DomainError):
-    """The restaurant's menu has no such item."""
+    """The restaurant's menu has no such item, or no longer."""
 
     slug = "unknown-menu-item"
     status = 422
@@ -54,16 +56,47 @@ def price(
     return lines
 
 
+def reprice(
+    ordered: Sequence[OrderLineItem],
+    menu: Mapping[str, MenuItem],
+    requested: Sequence[RequestedLineItem],
+    field: str = "revisedOrderLineItems",
+) -> tuple[OrderLineItem, ...]:
+    """The lines of a revision. A dish that the order has keeps its name and its price, however many portions there are
+    to be and whatever the menu says today; a new one has today's. A dish that has left the menu may stay or become
+    less; more of it is not for sale. Raises as ``price`` does."""
+    kept = {line.menu_item_id: MenuItem(line.menu_item_id, line.name, line.price) for line in ordered}
+    lines = price({**menu, **kept}, requested, field)
+    had, wanted = _portions(ordered), _portions(lines)
+    for index, line in enumerate(lines):
+        dish = line.menu_item_id
+        if dish not in menu and wanted[dish] > had[dish]:
+            message = f"the menu no longer has {dish!r}: at most the {had[dish]} of the order"
+            raise _unknown(f"{field}.{index}.quantity", message)
+    return lines
+
+
+def _portions(lines: Iterable[OrderLineItem]) -> Counter[str]:
+    """How many of each dish, in however many lines."""
+    portions: Counter[str] = Counter()
+    for line in lines:
+        portions[line.menu_item_id] += line.quantity
+    return portions
+
+
 def _line(menu: Mapping[str, MenuItem], where: str, requested: RequestedLineItem) -> OrderLineItem:
     if not 1 <= requested.quantity <= MAX_QUANTITY:
         message = f"a quantity is 1 to {MAX_QUANTITY}, not {requested.quantity}"
         raise _invalid(f"{where}.quantity", message)
     item = menu.get(requested.menu_item_id)
     if item is None:
-        field, message = f"{where}.menuItemId", f"the menu has no item {requested.menu_item_id!r}"
-        raise UnknownMenuItem(f"{field}: {message}", errors=[{"field": field, "message": message}])
+        raise _unknown(f"{where}.menuItemId", f"the menu has no item {requested.menu_item_id!r}")
     return OrderLineItem(item.id, item.name, item.price, requested.quantity)
 
 
 def _invalid(field: str, message: str) -> InvalidLineItems:
     return InvalidLineItems(f"{field}: {message}", errors=[{"field": field, "message": message}])
+
+
+def _unknown(field: str, message: str) -> UnknownMenuItem:
+    return UnknownMenuItem(f"{field}: {message}", errors=[{"field": field, "message": message}])

@@ -18,7 +18,7 @@ from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import create_order_once, loads, put_order
-from ftgo_order.application.revise_order import restaurant_of, revise_order
+from ftgo_order.application.revise_order import replicas_for, revise_order
 from ftgo_order.domain.order import Order, OrderNotFound, OrderState
 from ftgo_order.http.schemas import (
     ConsumerView,
@@ -139,11 +139,12 @@ async def post_cancel(order_id: OrderId, request: Request, response: Response) -
 
 @router.post("/orders/{orderId}/revise", status_code=202, responses=responses(404, 409))
 async def post_revise(order_id: OrderId, body: RevisionRequest, request: Request, response: Response) -> OrderView:
-    """Propose other lines for an APPROVED order. The answer is the order in REVISION_PENDING."""
+    """Propose other lines for an APPROVED order. A dish that the order has keeps its price; a new one has today's.
+    The answer is the order in REVISION_PENDING."""
     items = requested(body.revised_order_line_items)
     step = Step(
         lambda uow: revise_order(order_id, items, uow),
-        [lambda _: [(ORDERS, order_id)], lambda uow: restaurant_of(order_id, uow)],
+        [lambda _: [(ORDERS, order_id)], lambda uow: replicas_for(order_id, uow)],
     )
     return _tagged(await _submit(step, request), response)
 

@@ -2,7 +2,7 @@
 
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization
 from ftgo_contracts.channels import CREATE_ORDER_REPLIES
-from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
+from ftgo_contracts.consumer.commands import NotifyConsumer
 from ftgo_contracts.kitchen.commands import CancelCreateTicket, ConfirmCreateTicket, CreateTicket, TicketLineItem
 from ftgo_contracts.money import Money
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
@@ -11,7 +11,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application import order_steps
 from ftgo_order.domain.order import Order
-from ftgo_order.sagas.orchestration import ORCHESTRATOR, OrderSagaData, refused_by, ticket_lines
+from ftgo_order.sagas.orchestration import ORCHESTRATOR, OrderSagaData, refused_by, ticket_lines, verify_consumer
 
 
 class CreateOrderData(OrderSagaData, frozen=True, kw_only=True, rename="camel"):
@@ -40,11 +40,7 @@ CREATE_ORDER = Saga(
     loads=lambda d: [(ORDERS, d.order_id)],
     steps=[
         SagaStep(name="create order", local=_created, undo=_reject),
-        SagaStep(
-            name="verify consumer",
-            command=lambda d: VerifyConsumer(consumer_id=d.consumer_id, order_id=d.order_id, order_total=d.order_total),
-            on_failure=refused_by("consumer"),
-        ),
+        verify_consumer(lambda d: d.order_total),
         SagaStep(
             name="create ticket",
             command=lambda d: CreateTicket(order_id=d.order_id, restaurant_id=d.restaurant_id, line_items=d.line_items),

@@ -4,8 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import msgspec
+from ftgo_contracts.consumer.commands import VerifyConsumer
 from ftgo_contracts.kitchen.commands import TicketLineItem
+from ftgo_contracts.money import Money
 from ftgo_messaging.replies import Failure
+from ftgo_messaging.sagas.definition import SagaStep
 from ftgo_messaging.sagas.instance import saga_instances
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 
@@ -31,6 +34,15 @@ D = TypeVar("D", bound=OrderSagaData)
 def refused_by(service: str) -> Callable[[D, Failure], D]:
     """Remember why the saga turns back."""
     return lambda data, failure: msgspec.structs.replace(data, reason=failure.reason, service=service)
+
+
+def verify_consumer(total: Callable[[D], Money]) -> SagaStep[D]:
+    """The step that every saga takes before an order comes to a total: the owner says whether the consumer may."""
+    return SagaStep(
+        name="verify consumer",
+        command=lambda d: VerifyConsumer(consumer_id=d.consumer_id, order_id=d.order_id, order_total=total(d)),
+        on_failure=refused_by("consumer"),
+    )
 
 
 def ticket_lines(items: Iterable[OrderLineItem]) -> tuple[TicketLineItem, ...]:

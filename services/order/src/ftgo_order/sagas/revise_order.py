@@ -1,4 +1,5 @@
-"""ReviseOrder: propose the new lines to the kitchen, revise the authorization (pivot), confirm ticket and order."""
+"""ReviseOrder: verify the consumer for the new total, propose the new lines to the kitchen, revise the authorization
+(pivot), confirm ticket and order."""
 
 from ftgo_contracts.accounting.commands import ReviseAuthorization
 from ftgo_contracts.channels import REVISE_ORDER_REPLIES
@@ -15,7 +16,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application import order_steps
 from ftgo_order.domain.order import Order
-from ftgo_order.sagas.orchestration import ORCHESTRATOR, OrderSagaData, refused_by, ticket_lines
+from ftgo_order.sagas.orchestration import ORCHESTRATOR, OrderSagaData, refused_by, ticket_lines, verify_consumer
 
 
 class ReviseOrderData(OrderSagaData, frozen=True, kw_only=True, rename="camel"):
@@ -35,41 +36,49 @@ async def _confirm(data: ReviseOrderData, uow: UnitOfWork) -> None:
     await order_steps.confirm_revise(data.order_id, uow)
 
 
-REVISE_ORDER = Saga(
-    type="ftgo.order.ReviseOrder",
-    version=1,
-    data=ReviseOrderData,
-    reply_channel=REVISE_ORDER_REPLIES,
-    loads=lambda d: [(ORDERS, d.order_id)],
-    steps=[
-        SagaStep(name="begin revision", local=_begun, undo=_undo),
-        SagaStep(
-            name="begin revise ticket",
-            command=lambda d: BeginReviseTicket(
-                order_id=d.order_id, restaurant_id=d.restaurant_id, revised_line_items=d.revised_line_items
+def _definition(version: int, *before_the_ticket: SagaStep[ReviseOrderData]) -> Saga[ReviseOrderData]:
+    return Saga(
+        type="ftgo.order.ReviseOrder",
+        version=version,
+        data=ReviseOrderData,
+        reply_channel=REVISE_ORDER_REPLIES,
+        loads=lambda d: [(ORDERS, d.order_id)],
+        steps=[
+            SagaStep(name="begin revision", local=_begun, undo=_undo),
+            *before_the_ticket,
+            SagaStep(
+                name="begin revise ticket",
+                command=lambda d: BeginReviseTicket(
+                    order_id=d.order_id, restaurant_id=d.restaurant_id, revised_line_items=d.revised_line_items
+                ),
+                compensation=lambda d: UndoBeginReviseTicket(order_id=d.order_id, restaurant_id=d.restaurant_id),
+                on_failure=refused_by("kitchen"),
             ),
-            compensation=lambda d: UndoBeginReviseTicket(order_id=d.order_id, restaurant_id=d.restaurant_id),
-            on_failure=refused_by("kitchen"),
-        ),
-        SagaStep(
-            name="revise authorization",
-            kind=StepKind.PIVOT,
-            command=lambda d: ReviseAuthorization(
-                consumer_id=d.consumer_id, order_id=d.order_id, amount=d.revised_total
+            SagaStep(
+                name="revise authorization",
+                kind=StepKind.PIVOT,
+                command=lambda d: ReviseAuthorization(
+                    consumer_id=d.consumer_id, order_id=d.order_id, amount=d.revised_total
+                ),
+                on_failure=refused_by("accounting"),
             ),
-            on_failure=refused_by("accounting"),
-        ),
-        SagaStep(
-            name="confirm revise ticket",
-            kind=StepKind.RETRIABLE,
-            command=lambda d: ConfirmReviseTicket(
-                order_id=d.order_id, restaurant_id=d.restaurant_id, revised_line_items=d.revised_line_items
+            SagaStep(
+                name="confirm revise ticket",
+                kind=StepKind.RETRIABLE,
+                command=lambda d: ConfirmReviseTicket(
+                    order_id=d.order_id, restaurant_id=d.restaurant_id, revised_line_items=d.revised_line_items
+                ),
             ),
-        ),
-        SagaStep(name="revise order", kind=StepKind.RETRIABLE, local=_confirm),
-    ],
-)
+            SagaStep(name="revise order", kind=StepKind.RETRIABLE, local=_confirm),
+        ],
+    )
 
+
+REVISE_ORDER_V1 = _definition(1)
+"""Asked nothing of Consumer. Only for what an earlier release has begun."""
+REVISE_ORDER = _definition(2, verify_consumer(lambda d: d.revised_total))
+
+ORCHESTRATOR.register(REVISE_ORDER_V1)
 ORCHESTRATOR.register(REVISE_ORDER)
 
 

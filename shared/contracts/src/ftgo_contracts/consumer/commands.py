@@ -3,15 +3,15 @@
 from ftgo_messaging.commands import Command
 from ftgo_messaging.replies import Success
 
-from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES
+from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES, REVISE_ORDER_REPLIES
 from ftgo_contracts.consumer.replies import ConsumerVerified
 from ftgo_contracts.money import Money
 from ftgo_contracts.types import Id
 
 
-@CONSUMER_COMMANDS.carries("ftgo.consumer.VerifyConsumer", replies_to=(CREATE_ORDER_REPLIES,))
+@CONSUMER_COMMANDS.carries("ftgo.consumer.VerifyConsumer", replies_to=(CREATE_ORDER_REPLIES, REVISE_ORDER_REPLIES))
 class VerifyConsumer(Command[ConsumerVerified], frozen=True, kw_only=True, rename="camel"):
-    """May this consumer place an order of this total? Changes nothing."""
+    """May this consumer have an order of this total, be it placed or revised? Changes nothing."""
 
     consumer_id: Id
     order_id: Id

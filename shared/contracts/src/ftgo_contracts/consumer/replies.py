@@ -6,7 +6,7 @@ from ftgo_messaging.replies import Failure, Reply
 
 @reply_type("ftgo.consumer.reply.ConsumerVerified")
 class ConsumerVerified(Reply, frozen=True, kw_only=True, rename="camel"):
-    """The consumer may place this order."""
+    """The consumer may have this order."""
 
 
 @reply_type("ftgo.consumer.reply.ConsumerVerificationFailed")
