@@ -10,13 +10,12 @@ from typing import Any, get_args, get_origin
 import httpx
 import pytest
 from annotated_types import MaxLen
-from fastapi import FastAPI
+from apps import APPS
 from fastapi.routing import APIRoute
 from ftgo_service_kit.body_limit import MAX_BODY
 from ftgo_service_kit.json_body import JsonRoute
 from pydantic import BaseModel
 
-SERVICES = ["order", "consumer", "kitchen", "accounting"]
 ID = "0197a3c0-0000-7000-8000-000000000001"
 ADDRESS = {"street1": "1 Main Street", "city": "Oakland", "state": "CA", "zip": "94611"}
 BODIES: dict[str, Any] = {
@@ -41,21 +40,8 @@ BODIES: dict[str, Any] = {
 }
 
 
-def app_of(service: str) -> FastAPI:
-    settings = getattr(importlib.import_module(f"ftgo_{service}.settings"), f"{service.title()}Settings")
-    build = importlib.import_module(f"ftgo_{service}.bootstrap").build
-    app = build(
-        settings(database_url="postgresql://nobody@127.0.0.1:1/nothing", FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1")
-    ).app
-    assert isinstance(app, FastAPI)
-    return app
-
-
-APPS = {service: app_of(service) for service in SERVICES}
-
-
 def routes_with_a_body() -> Iterator[tuple[str, APIRoute, type[BaseModel]]]:
-    for service in SERVICES:
+    for service in APPS:
         router = importlib.import_module(f"ftgo_{service}.http.routes").router
         for route in router.routes:
             if route.body_field is not None:

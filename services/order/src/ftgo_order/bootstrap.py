@@ -15,6 +15,7 @@ from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
 from ftgo_order import sagas
+from ftgo_order.adapters import order_counts
 from ftgo_order.adapters.order_changes import OrderChanges
 from ftgo_order.http.routes import router
 from ftgo_order.messaging.event_handlers import REPLICAS
@@ -25,7 +26,7 @@ def build(settings: OrderSettings) -> Service:
     """The service, ready to run."""
     service = Service("order", settings)
     changes = OrderChanges()
-    service.transactions.after_commit.append(changes.committed)
+    service.transactions.after_commit += [changes.committed, order_counts.count]
     service.read(sagas.handlers(), CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
     service.read(REPLICAS, CONSUMER_EVENTS, RESTAURANT_EVENTS)
     service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.transactions))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import uuid
 
 import pytest
 from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
@@ -25,6 +26,7 @@ from ftgo_messaging.transactions import Step
 from ftgo_order.application import order_steps
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_service_kit.service import Service
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 
@@ -83,7 +85,93 @@ async def test_an_order_is_accepted_and_can_be_read(http, restaurant):
     assert order["lineItems"] == [{"menuItemId": "1", "name": "Chicken Vindaloo", "price": "12.34", "quantity": 5}]
     assert order["deliveryTime"] == "2030-01-01T16:00:00Z"
     assert "rejection" not in order
-    assert (await http.get(f"/orders/{accepted['orderId']}", headers={"If-None-Match": '"1"'})).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (['"1"'], 304),
+        (['W/"1"'], 304),
+        (['"0", "1"'], 304),
+        (['"0"', 'W/"1"'], 304),
+        (["*"], 304),
+        (['"0"', '"2"'], 200),
+        (['"0, 1"'], 200),
+    ],
+)
+async def test_a_client_that_has_this_version_gets_no_body(http, restaurant, lines, status):
+    order_id = await created(http, restaurant)
+    answer = await http.get(f"/orders/{order_id}", headers=[("If-None-Match", line) for line in lines])
+    assert (answer.status_code, answer.headers["etag"]) == (status, '"1"')
+    assert bool(answer.content) == (status == 200)
+
+
+async def test_preferences_may_stand_in_several_lines(http, restaurant):
+    order_id = await created(http, restaurant)
+    preferences = [("Prefer", "respond-async"), ("Prefer", "wait=1")]
+    answer = await http.get(f"/orders/{order_id}", headers=preferences)
+    assert answer.headers["preference-applied"] == "wait=1"
+    answer = await http.get(f"/orders/{order_id}", headers={"Prefer": 'foo="a, wait=2"'})
+    assert "preference-applied" not in answer.headers
+
+
+async def test_head_of_an_order_and_of_its_stream_are_the_headers_alone(http, restaurant):
+    order_id = await created(http, restaurant)
+    for path in (f"/orders/{order_id}", f"/orders?consumerId={new_id()}"):
+        get, head = await http.get(path), await http.head(path)
+        assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", str(len(get.content)))
+        assert head.headers.get("etag") == get.headers.get("etag")
+    stream = await http.head(f"/orders/{order_id}/events")  # the order is pending: a GET would go on for five minutes
+    assert (stream.status_code, stream.content) == (200, b"")
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    assert (await http.head(f"/orders/{new_id()}")).status_code == 404
+
+
+async def test_two_idempotency_keys_are_none(http, restaurant):
+    request = body(restaurant)
+    keys = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+    answer = await http.post("/orders", json=request, headers=keys)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:ftgo:repeated-header")
+    same = [await http.post("/orders", json=request, headers=[keys[0]] * n) for n in (1, 2)]
+    assert same[0].text == same[1].text
+
+
+async def test_orders_are_counted_once_and_after_their_commit(http, service, restaurant):
+    def counted() -> list[float]:
+        names = [("ftgo_orders_placed_total", {})]
+        names += [("ftgo_order_changes_total", {"state": state}) for state in ("APPROVED", "CANCEL_PENDING")]
+        return [REGISTRY.get_sample_value(name, labels) or 0.0 for name, labels in names]
+
+    before, request = counted(), body(restaurant)
+    answers = [await http.post("/orders", json=request, headers={"Idempotency-Key": "counted"}) for _ in range(3)]
+    await http.post("/orders", json=body(new_id()))  # refused
+    order_id = answers[0].json()["orderId"]
+    await approve(service, order_id)
+    await approve(service, order_id)
+    await http.post(f"/orders/{order_id}/cancel")
+    await http.post(f"/orders/{order_id}/cancel")  # refused
+    assert [after - old for after, old in zip(counted(), before, strict=True)] == [1, 1, 1]
+
+
+async def test_the_messages_of_a_request_can_be_found_by_the_id_in_its_answer(http, service, restaurant):
+    trace = uuid.uuid4().hex
+    parent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01"}
+    state = [("tracestate", "a=1"), ("tracestate", "b=2")]
+    named = await http.post("/orders", json=body(restaurant), headers=[*parent.items(), *state])
+    unnamed = await http.post("/orders", json=body(restaurant))
+    assert named.headers["x-trace-id"] == trace
+    conversation = str(uuid.UUID(unnamed.headers["x-trace-id"]))
+    for header, value, count in (
+        ("traceparent", trace, 2),
+        ("tracestate", "a=1, b=2", 2),
+        ("ce_correlationid", conversation, 2),
+    ):
+        async with service.engine.connect() as connection:
+            found = await connection.execute(
+                text("SELECT count(*) FROM outbox WHERE position(:value IN CAST(headers AS json)->>:header) > 0"),
+                {"header": header, "value": value},
+            )
+            assert found.scalar_one() == count, header
 
 
 async def test_fifty_equal_posts_at_once_make_one_order(http, service, restaurant):
@@ -228,6 +316,8 @@ async def test_the_stream_of_an_order_tells_all_and_ends(http, service, restaura
     resumed = await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "1"})
     assert events_in(resumed.text) == [(2, "APPROVED")]
     assert (await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "2"})).status_code == 204
+    from_the_first = await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": ""})
+    assert events_in(from_the_first.text) == events_in(answer.text)
     assert (await http.get(f"/orders/{new_id()}/events")).status_code == 404
 
 

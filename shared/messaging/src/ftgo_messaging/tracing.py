@@ -13,29 +13,31 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import CORRELATION_ID, TRACEPARENT, TRACESTATE, Message
 
 # https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _STATE_LIMIT = 512
-_trace: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never changed
+_origin: ContextVar[Mapping[str, str] | None] = ContextVar("origin", default=None)
 
 
 @contextmanager
-def traced(headers: Mapping[str, str]) -> Iterator[None]:
-    """Steps that are made inside belong to the trace that ``headers`` name. What is no trace is ignored."""
-    parent = headers.get(TRACEPARENT, "")
-    if not _TRACEPARENT.fullmatch(parent):
-        yield
-        return
-    trace = {TRACEPARENT: parent}
-    state = headers.get(TRACESTATE, "")
-    if 0 < len(state) <= _STATE_LIMIT and state.isascii():
-        trace[TRACESTATE] = state
-    token = _trace.set(trace)
+def traced(headers: Mapping[str, str]) -> Iterator[str]:
+    """Steps that are made inside belong to one new conversation, and to the trace that ``headers`` name. What is no
+    trace is ignored. Gives the trace's id; without a trace it is the conversation's id without its dashes, by which
+    the messages can be found as well."""
+    conversation = new_id()
+    made = {CORRELATION_ID: conversation}
+    parent = _TRACEPARENT.fullmatch(headers.get(TRACEPARENT, ""))
+    if parent is not None:
+        made[TRACEPARENT] = parent[0]
+        state = headers.get(TRACESTATE, "")
+        if 0 < len(state) <= _STATE_LIMIT and state.isascii():
+            made[TRACESTATE] = state
+    token = _origin.set(made)
     try:
-        yield
+        yield conversation.replace("-", "") if parent is None else parent[1]
     finally:
-        _trace.reset(token)
+        _origin.reset(token)
 
 
 def origin() -> Message:
     """What stands for a request as the cause of its messages. It has no id: it never was a message."""
-    return Message(id="", channel="", key="", headers={CORRELATION_ID: new_id(), **_trace.get()}, body=b"")
+    return Message(id="", channel="", key="", headers=_origin.get() or {CORRELATION_ID: new_id()}, body=b"")

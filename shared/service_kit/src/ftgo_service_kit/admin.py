@@ -106,7 +106,7 @@ def _encode(last: int) -> str:
 
 
 def _decode(cursor: str | None) -> int:
-    if cursor is None:
+    if not cursor:
         return 0
     try:
         last = int(base64.urlsafe_b64decode(cursor.encode()).decode())

@@ -7,11 +7,11 @@ from fastapi_offline import FastAPIOffline
 
 from ftgo_service_kit import health
 from ftgo_service_kit.body_limit import LimitBody
+from ftgo_service_kit.header_fields import OneOfEach
 from ftgo_service_kit.json_body import JsonRoute
 from ftgo_service_kit.problems import add_problem_handlers, responses
 from ftgo_service_kit.same_site import RefuseOtherSites
 from ftgo_service_kit.schemas import Problem
-from ftgo_service_kit.trace import Trace
 
 _OPERATION = frozenset(route.path for route in health.router.routes)  # type: ignore[attr-defined]
 
@@ -21,8 +21,8 @@ def create_app(title: str, description: str) -> FastAPI:
     # The pages of /docs come with the package: they work without a network, and tell no third party who reads them.
     app = FastAPIOffline(title=title, description=description, version="0.1.0", redoc_url=None)
     app.router.route_class = JsonRoute
+    app.add_middleware(OneOfEach)
     app.add_middleware(RefuseOtherSites)
-    app.add_middleware(Trace)
     app.add_middleware(LimitBody)
     add_problem_handlers(app)
     _declare_problem(app)

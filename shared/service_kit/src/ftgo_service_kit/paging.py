@@ -18,7 +18,7 @@ def encode_cursor(last_id: str) -> str:
 
 def decode_cursor(cursor: str | None) -> str | None:
     """The id behind a cursor that ``encode_cursor`` made. Raises BadCursor for anything else."""
-    if cursor is None:
+    if not cursor:
         return None
     try:
         last_id = base64.urlsafe_b64decode(cursor.encode()).decode()

@@ -32,11 +32,13 @@ from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.bearer import Bearer, read_public_key
 from ftgo_service_kit.database import make_engine
+from ftgo_service_kit.head import HeadAsGet
 from ftgo_service_kit.limit_requests import LimitRequests
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
+from ftgo_service_kit.trace import Trace
 
 log = structlog.get_logger("ftgo.service")
 
@@ -141,6 +143,8 @@ class Service:
         app.state.engine = self.engine
         app.state.transactions = self.transactions
         app.add_middleware(LimitRequests, limit=self.settings.request_limit)
+        app.add_middleware(HeadAsGet)
+        app.add_middleware(Trace)
         if self.settings.admin_key_file is not None:
             key = read_public_key(self.settings.admin_key_file)
             app.include_router(admin_router(Bearer(key, self.settings.admin_issuer, f"ftgo-{self.name}")))

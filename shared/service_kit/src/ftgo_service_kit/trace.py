@@ -1,12 +1,19 @@
-"""Takes the trace of a request from its headers. Pure ASGI."""
+"""Takes the trace of a request from its headers, and tells its id with every answer. Pure ASGI."""
 
 from ftgo_messaging.message import TRACEPARENT, TRACESTATE
 from ftgo_messaging.tracing import traced
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ftgo_service_kit.header_fields import combined
+
+TRACE_ID = b"x-trace-id"
+"""The header of answers: 32 hexadecimal digits. W3C has names for headers of requests only."""
 
 
 class Trace:
+    """To be outermost: errors and refusals have the header as well."""
+
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
@@ -15,5 +22,13 @@ class Trace:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        with traced({name: headers[name] for name in (TRACEPARENT, TRACESTATE) if name in headers}):
-            await self.app(scope, receive, send)
+        given = {name: combined(headers, name) for name in (TRACEPARENT, TRACESTATE) if name in headers}
+        with traced(given) as trace_id:
+            scope["trace_id"] = trace_id
+
+            async def named(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message.get("headers", ()), (TRACE_ID, trace_id.encode())]
+                await send(message)
+
+            await self.app(scope, receive, named)

@@ -10,7 +10,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import responses
-from ftgo_service_kit.schemas import UuidStr
+from ftgo_service_kit.schemas import ABSENT_IF_BLANK, UuidStr
 
 from ftgo_kitchen.adapters import queries
 from ftgo_kitchen.adapters.tables import RESTAURANTS, TICKETS
@@ -65,8 +65,8 @@ async def put_menu(restaurant_id: RestaurantId, body: ReviseMenuRequest, request
 @router.get("/tickets", tags=["tickets"])
 async def list_tickets(
     request: Request,
-    restaurant_id: Annotated[UuidStr | None, Query(alias="restaurantId")] = None,
-    state: TicketState | None = None,
+    restaurant_id: Annotated[UuidStr | None, ABSENT_IF_BLANK, Query(alias="restaurantId")] = None,
+    state: Annotated[TicketState | None, ABSENT_IF_BLANK] = None,
     cursor: Annotated[str | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> TicketList:

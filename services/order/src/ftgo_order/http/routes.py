@@ -1,17 +1,18 @@
 """The REST API of orders. Writes end in a use case and are answered after their commit; reads ask the tables."""
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from ftgo_messaging.errors import sqlstate
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.transactions import Step
+from ftgo_service_kit.header_fields import none_match
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import NotFound, responses
 from ftgo_service_kit.schemas import UuidStr
+from pydantic import BeforeValidator
 
 from ftgo_order.adapters import queries
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
@@ -35,13 +36,13 @@ from ftgo_order.http.schemas import (
 )
 from ftgo_order.http.waiting import event_stream, preferred_wait, settled
 
-T = TypeVar("T")
 OrderId = Annotated[UuidStr, Path(alias="orderId")]
 ConsumerId = Annotated[UuidStr, Path(alias="consumerId")]
 RestaurantId = Annotated[UuidStr, Path(alias="restaurantId")]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=255)]
+# A browser that has seen no id yet may send an empty one.
+LastEventId = Annotated[int, BeforeValidator(lambda given: given or 0), Header(ge=0, le=2**31 - 1)]
 
-_UNIQUE_VIOLATION = "23505"
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
     204: {"description": "Settled, and nothing has happened since. Do not reconnect."},
@@ -60,7 +61,7 @@ async def post_order(
         lambda uow: create_order_once(command, order_id, idempotency_key, uow),
         [lambda _: loads(command, key=idempotency_key)],
     )
-    accepted = await _submit(step, request)
+    accepted = await request.app.state.group_commit.submit(step)
     response.headers["Location"] = f"/orders/{accepted.order_id}"
     return OrderAccepted(
         order_id=accepted.order_id, state=OrderState.APPROVAL_PENDING, order_total=accepted.order_total
@@ -75,7 +76,7 @@ async def put_order_by_id(order_id: OrderId, body: OrderRequest, request: Reques
     """Create an order under an id of the client's own: 202 the first time, 200 with the same order afterwards."""
     command = body.command()
     step = Step(lambda uow: put_order(command, order_id, uow), [lambda _: loads(command, order_id)])
-    order, created = await _submit(step, request)
+    order, created = await request.app.state.group_commit.submit(step)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/orders/{order_id}"
     return _tagged(order, response)
@@ -96,7 +97,7 @@ async def get_order(
         raise OrderNotFound(f"There is no order {order_id}.")
     if wait:
         response.headers["Preference-Applied"] = f"wait={wait}"
-    if if_none_match == _etag(order):
+    if not none_match(if_none_match, _etag(order)):
         return Response(status_code=304, headers={"ETag": _etag(order)})
     return _tagged(order, response)
 
@@ -116,9 +117,7 @@ async def list_orders(
 
 
 @router.get("/orders/{orderId}/events", response_class=StreamingResponse, responses={**_STREAM, **responses(404)})
-async def get_order_events(
-    order_id: OrderId, request: Request, last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1)] = 0
-) -> Response:
+async def get_order_events(order_id: OrderId, request: Request, last_event_id: LastEventId = 0) -> Response:
     """Every change of the order as server-sent events, from the first or from after Last-Event-ID. The stream ends
     after a settled state (APPROVED, REJECTED, CANCELLED)."""
     order = await queries.find(ORDERS, order_id, request.app.state.engine)
@@ -134,7 +133,7 @@ async def get_order_events(
 async def post_cancel(order_id: OrderId, request: Request, response: Response) -> OrderView:
     """Begin to cancel an APPROVED order. The answer is the order in CANCEL_PENDING."""
     step = Step(lambda uow: cancel_order(order_id, uow), [lambda _: [(ORDERS, order_id)]])
-    return _tagged(await _submit(step, request), response)
+    return _tagged(await request.app.state.group_commit.submit(step), response)
 
 
 @router.post("/orders/{orderId}/revise", status_code=202, responses=responses(404, 409))
@@ -146,7 +145,7 @@ async def post_revise(order_id: OrderId, body: RevisionRequest, request: Request
         lambda uow: revise_order(order_id, items, uow),
         [lambda _: [(ORDERS, order_id)], lambda uow: replicas_for(order_id, uow)],
     )
-    return _tagged(await _submit(step, request), response)
+    return _tagged(await request.app.state.group_commit.submit(step), response)
 
 
 @router.get("/consumers/{consumerId}", tags=["replicas"], responses=responses(404))
@@ -165,18 +164,6 @@ async def get_restaurant(restaurant_id: RestaurantId, request: Request) -> Resta
     if restaurant is None:
         raise NotFound(f"Nothing is known of the restaurant {restaurant_id}, or not yet.")
     return restaurant_view(restaurant)
-
-
-async def _submit(step: Step[T], request: Request) -> T:
-    """Run the step; its result is committed. Two requests that create the same thing at once meet at a unique index:
-    the second one is run again, and finds what the first one made."""
-    for _ in range(3):
-        try:
-            return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]
-        except Exception as error:
-            if sqlstate(error) != _UNIQUE_VIOLATION:
-                raise
-    return await request.app.state.group_commit.submit(step)  # type: ignore[no-any-return]
 
 
 def _etag(order: Order) -> str:

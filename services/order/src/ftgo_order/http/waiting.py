@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 from fastapi import Request
+from ftgo_service_kit.header_fields import elements
 
 from ftgo_order.adapters.order_changes import OrderChanges
 from ftgo_order.adapters.queries import OrderChange, changes_since, find
@@ -15,14 +16,16 @@ from ftgo_order.domain.order import Order
 LONGEST_WAIT = 30
 _STREAM_SECONDS = 300
 _KEEP_ALIVE = 15
-_WAIT = re.compile(r"(?:^|[,;])\s*wait\s*=\s*\"?(\d{1,9})\"?\s*(?=$|[,;])", re.IGNORECASE)
+_WAIT = re.compile(r'wait\s*=\s*("?)0*([0-9]+)\1\s*(;.*)?', re.IGNORECASE | re.DOTALL)
 
 
 def preferred_wait(prefer: str | None) -> int:
     """The seconds of ``Prefer: wait=N`` (RFC 7240), at most 30; 0 without it. What is not understood is ignored, as
     the RFC demands."""
-    match = _WAIT.search(prefer or "")
-    return min(int(match[1]), LONGEST_WAIT) if match else 0
+    for preference in elements(prefer or ""):
+        if match := _WAIT.fullmatch(preference):
+            return min(int(match[2][:3]), LONGEST_WAIT)
+    return 0
 
 
 async def settled(order_id: str, seconds: float, request: Request) -> Order | None:
