@@ -23,7 +23,7 @@ async def service(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIt
     service.group_commit.start()
     yield service
     await service.group_commit.stop()
-    await service.engine.dispose()
+    await service.pools.close()
 
 
 @pytest.fixture

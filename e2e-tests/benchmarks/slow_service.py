@@ -46,7 +46,7 @@ async def happened(_: Happened, __: UnitOfWork) -> None:
 async def make_tables(service: Service) -> None:
     async with service.engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
-    await service.engine.dispose()
+    await service.pools.close()
 
 
 def main() -> None:

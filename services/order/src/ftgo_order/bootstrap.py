@@ -25,11 +25,11 @@ from ftgo_order.settings import OrderSettings
 def build(settings: OrderSettings) -> Service:
     """The service, ready to run."""
     service = Service("order", settings)
-    changes = OrderChanges()
+    changes = OrderChanges(service.engine, settings.waiting_limit, lambda: service.stopping)
     service.transactions.after_commit += [changes.committed, order_counts.count]
     service.read(sagas.handlers(), CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)
     service.read(REPLICAS, CONSUMER_EVENTS, RESTAURANT_EVENTS)
-    service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.transactions))
+    service.background.append(lambda: reconcile_forever(sagas.ORCHESTRATOR, service.upkeep))
     service.retention += [
         retention.finished_sagas(timedelta(days=settings.sagas_days)),
         retention.rows_since("idempotency_keys", "at", timedelta(days=settings.idempotency_keys_days)),

@@ -366,9 +366,9 @@ async def test_pages_neither_skip_nor_repeat(http, restaurant):
 
 async def test_an_accepted_order_is_one_transaction(service, http, restaurant):
     """Order, history, saga, event and command are all there, and by one commit."""
-    before = service.transactions.commits
+    before = service.writes.commits
     order_id = await created(http, restaurant)
-    assert service.transactions.commits == before + 1
+    assert service.writes.commits == before + 1
     async with service.engine.connect() as connection:
         types = await connection.execute(
             text(

@@ -19,6 +19,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_order.messaging.event_handlers import REPLICAS
+from ftgo_service_kit.database import WRITES
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
 
@@ -112,15 +113,15 @@ async def test_clients_that_go_away_leave_nothing_half_done_and_no_connection(
     await asyncio.gather(*(impatient() for _ in range(300)))
 
     async def settled_down() -> None:
-        idle = "datname = current_database() AND application_name = 'ftgo-order' AND state LIKE 'idle in%'"
+        idle = "datname = current_database() AND application_name LIKE 'ftgo-order-%' AND state LIKE 'idle in%'"
         assert await scalar(service, f"SELECT count(*) FROM pg_stat_activity WHERE {idle}") == 0
         orders = await scalar(service, f"SELECT count(*) FROM orders WHERE consumer_id = '{consumer}'")
         sagas = f"SELECT count(*) FROM saga_instances WHERE CAST(data AS text) LIKE '%{consumer}%'"
         assert orders == await scalar(service, sagas)
 
     await eventually(settled_down, within=30)
-    everybody = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ftgo-order'"
-    assert await scalar(service, everybody) <= service.settings.pool_size
+    writers = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'ftgo-order-writes'"
+    assert await scalar(service, writers) <= WRITES
     assert (await http.post("/orders", json=body(restaurant))).status_code == 202
 
 

@@ -3,8 +3,10 @@
 import asyncio
 
 import pytest
+from ftgo_messaging.transactions import Overloaded
 from ftgo_order.adapters.order_changes import OrderChanges
 from ftgo_order.http.waiting import preferred_wait
+from sqlalchemy.ext.asyncio import create_async_engine
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,14 @@ def test_preferred_wait(prefer, seconds):
     assert preferred_wait(prefer) == seconds
 
 
+def waited_for(limit: int = 10, stopping: bool = False) -> OrderChanges:
+    """Never reads: nobody is at this address."""
+    nowhere = create_async_engine("postgresql+asyncpg://127.0.0.1:1/nowhere")
+    return OrderChanges(nowhere, limit, lambda: stopping)
+
+
 async def test_a_change_wakes_everybody_who_waits_for_that_order():
-    changes = OrderChanges()
+    changes = waited_for()
     with changes.watch("a") as one, changes.watch("a") as two, changes.watch("b") as other:
         changes.notify(["a", "unwatched"])
         async with asyncio.timeout(0.5):
@@ -49,14 +57,22 @@ async def test_a_change_wakes_everybody_who_waits_for_that_order():
 
 
 async def test_a_change_between_reading_and_waiting_is_not_missed():
-    changes = OrderChanges()
+    changes = waited_for()
     with changes.watch("a") as watch:
         changes.notify(["a"])
         async with asyncio.timeout(0.5):
             await watch.wait(60)
 
 
-async def test_without_any_notice_it_looks_again_after_a_second():
-    with OrderChanges().watch("a") as watch:
+async def test_more_than_the_limit_are_refused_until_one_has_gone():
+    changes = waited_for(limit=1)
+    with changes.watch("a"), pytest.raises(Overloaded), changes.watch("b"):
+        pass
+    with changes.watch("b"):
+        assert (changes.waiting, len(changes)) == (1, 1)
+
+
+async def test_a_service_that_stops_ends_all_waiting():
+    with waited_for(stopping=True).watch("a") as watch:
         async with asyncio.timeout(3):
             await watch.wait(60)

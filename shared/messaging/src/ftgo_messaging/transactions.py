@@ -79,11 +79,15 @@ async def run_steps(uow: UnitOfWork, steps: Sequence[Step[Any]]) -> list[Any]:
 class Transactions:
     """The transactions of one service. ``after_commit`` callbacks must not fail and must not wait: they wake others."""
 
-    def __init__(self, engine: AsyncEngine, source: str) -> None:
+    def __init__(self, engine: AsyncEngine, source: str, after_commit: list[AfterCommit] | None = None) -> None:
         self.engine = engine
         self.source = source
-        self.after_commit: list[AfterCommit] = []
+        self.after_commit: list[AfterCommit] = [] if after_commit is None else after_commit
         self.commits = 0
+
+    def on(self, engine: AsyncEngine) -> "Transactions":
+        """The same on another pool, with the same callbacks."""
+        return Transactions(engine, self.source, self.after_commit)
 
     async def run(self, body: Callable[[UnitOfWork, Connection], Awaitable[T]]) -> T:
         """Run ``body`` in one transaction and commit. Nothing is visible, and no message goes out, if it raises.

@@ -28,16 +28,18 @@ from ftgo_messaging.transactions import GroupCommit, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from ftgo_service_kit import health
 from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.bearer import Bearer, read_public_key
-from ftgo_service_kit.database import make_engine
+from ftgo_service_kit.database import WRITES, Pools
 from ftgo_service_kit.head import HeadAsGet
 from ftgo_service_kit.limit_requests import LimitRequests
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
+from ftgo_service_kit.shared_reads import SharedReads
 from ftgo_service_kit.trace import Trace
 
 log = structlog.get_logger("ftgo.service")
@@ -89,24 +91,29 @@ class Service:
     def __init__(self, name: str, settings: ServiceSettings) -> None:
         self.name = name
         self.settings = settings
-        self.engine: AsyncEngine = make_engine(settings, f"ftgo-{name}")
-        self.transactions = Transactions(self.engine, name)
-        self.outbox_bound = OutboxBound(self.engine, settings.outbox_limit)
+        self.pools = Pools(name, settings)
+        self.engine: AsyncEngine = self.pools.reads
+        self.transactions = Transactions(self.pools.messages, name)
+        self.writes = self.transactions.on(self.pools.writes)
+        self.upkeep = self.transactions.on(self.pools.upkeep)
+        self.database = SharedReads(lambda _: health.ask(self.pools.upkeep))
+        self.outbox_bound = OutboxBound(self.pools.upkeep, settings.outbox_limit)
         self.group_commit = GroupCommit(
-            self.transactions,
+            self.writes,
             max_steps=min(settings.batch, 64),
+            workers=WRITES,
             limit=settings.queue_limit,
             admit=self.outbox_bound.admit,
         )
         self.wake_up = WakeUp()
         self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
         self._observed = ObservedPublisher(self.publisher)
-        self.relay = make_relay(name, settings, self.engine, self._observed, self.wake_up)
-        self.notifier = Notifier(self.engine)
+        self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up)
+        self.notifier = Notifier(self.pools.upkeep)
         self.consumers: Sequence[Consumer] = ()
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            lambda: retention.retain_forever(self.engine, self.retention)
+            lambda: retention.retain_forever(self.pools.upkeep, self.retention)
         ]
         self.retention = [
             retention.processed_messages(timedelta(days=settings.processed_messages_days)),
@@ -141,7 +148,6 @@ class Service:
         app.state.service = self
         app.state.group_commit = self.group_commit
         app.state.engine = self.engine
-        app.state.transactions = self.transactions
         app.add_middleware(LimitRequests, limit=self.settings.request_limit)
         app.add_middleware(HeadAsGet)
         app.add_middleware(Trace)
@@ -215,7 +221,7 @@ class Service:
             task.cancel()
             await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
-        await self._within(1, "engine", self.engine.dispose())
+        await self._within(1, "pools", self.pools.close())
         for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
@@ -283,7 +289,7 @@ class Service:
         """The wake-up across processes. Log tailing needs none: the log comes by itself."""
         if self.settings.relay != "polling":
             return []
-        listener = Listener(self.engine, self.wake_up)
+        listener = Listener(self.pools.upkeep, self.wake_up)
         return [self.notifier.run, listener.run] if Part.RELAY in self.parts else [self.notifier.run]
 
     def _ring(self, uow: UnitOfWork) -> None:

@@ -19,7 +19,8 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
     database_url: str = Field(pattern="^postgres(ql)?://.")
-    pool_size: int = Field(default=10, ge=2, le=100)
+    # Connections for what clients ask. The other purposes have pools of fixed sizes: see database.py.
+    pool_size: int = Field(default=4, ge=2, le=100)
     kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")

@@ -83,7 +83,7 @@ async def service(postgres: Postgres, key_file: Path) -> AsyncIterator[Service]:
         await connection.run_sync(METADATA.create_all)
     service.attach(create_app("Admin", "For tests."))
     yield service
-    await service.engine.dispose()
+    await service.pools.close()
 
 
 @pytest.fixture

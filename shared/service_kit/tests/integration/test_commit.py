@@ -16,6 +16,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
+from ftgo_service_kit.database import WRITES
 from ftgo_service_kit.service import Service
 from ftgo_service_kit.settings import ServiceSettings
 from sqlalchemy import MetaData, text
@@ -37,7 +38,7 @@ WAIT = text("SELECT pg_sleep(0.02)")
 @pytest.fixture
 async def service(postgres: Postgres) -> AsyncIterator[Service]:
     dsn = (await postgres.create_service_databases(["commit"]))["commit"]
-    settings = ServiceSettings(port=free_port(), database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1", pool_size=4)
+    settings = ServiceSettings(port=free_port(), database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1")
     service = Service("commit", settings)
     async with service.engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
@@ -66,7 +67,7 @@ async def service(postgres: Postgres) -> AsyncIterator[Service]:
     server.should_exit = True
     await serving
     await service.group_commit.stop()
-    await service.engine.dispose()
+    await service.pools.close()
 
 
 async def started(server: object) -> None:
@@ -97,7 +98,7 @@ async def test_clients_that_go_away_leave_no_connection_behind(service: Service)
     await asyncio.gather(*(post(service, "/things", random.uniform(0.0, 0.05)) for _ in range(200)))
 
     async def all_back() -> None:
-        assert service.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+        assert service.pools.writes.pool.checkedout() == 0  # type: ignore[attr-defined]
 
     await eventually(all_back, within=30)
     sql = (
@@ -105,7 +106,7 @@ async def test_clients_that_go_away_leave_no_connection_behind(service: Service)
     )
     async with service.engine.connect() as connection:
         sessions, hanging = (await connection.execute(text(f"{sql} current_database()"))).one()
-    assert sessions <= 4 + 1
+    assert sessions <= WRITES + 1
     assert hanging == 0
     assert b"201" in await post(service, "/things")
 

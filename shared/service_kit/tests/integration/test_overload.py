@@ -62,7 +62,7 @@ async def build(dsn: str) -> AsyncIterator[Build]:
     for service in services:
         service.go_on.set()  # type: ignore[attr-defined]
         await service.group_commit.stop()
-        await service.engine.dispose()
+        await service.pools.close()
 
 
 def client(service: Service) -> httpx.AsyncClient:
@@ -144,11 +144,21 @@ async def test_too_many_requests_are_refused_and_probes_are_not(build: Build) ->
 
 async def test_a_pool_without_a_free_connection_is_waited_for_and_then_refused(build: Build) -> None:
     """Every connection is held by somebody else for longer than a request may wait (5 s)."""
-    service = build(pool_size=2)
-    async with client(service) as http, service.engine.connect(), service.engine.connect():
+    service = build()
+    writes = service.pools.writes
+    async with client(service) as http, writes.connect(), writes.connect():
         refused(await http.post("/things"), "1")
     async with client(service) as http:
         assert (await http.post("/things")).status_code == 201
+
+
+async def test_readers_in_need_of_connections_keep_them_from_nobody_else(build: Build) -> None:
+    """Every connection for reads is held. Writes, probes and whatever works by itself have their own."""
+    service = build(pool_size=2)
+    async with client(service) as http, service.engine.connect(), service.engine.connect():
+        assert (await http.post("/things")).status_code == 201
+        ready = (await http.get("/readyz")).json()
+        assert ready["database"] == "ok"
 
 
 async def until(holds: Callable[[], bool]) -> None:

@@ -30,7 +30,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_settings_come_from_the_environment(environment):
     settings = read_settings(SmallSettings)
-    assert (settings.host, settings.port, settings.pool_size) == ("127.0.0.1", 8090, 10)
+    assert (settings.host, settings.port, settings.pool_size) == ("127.0.0.1", 8090, 4)
     assert settings.kafka_bootstrap == "127.0.0.1:9092"
 
 

@@ -1,19 +1,28 @@
 """What HTTP reads. Nothing here locks or waits."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 from ftgo_messaging import codec, rows
 from ftgo_messaging.aggregates import Aggregates
-from sqlalchemy import JSON, Column, Text, cast, select
+from ftgo_messaging.connection import connect
+from sqlalchemy import JSON, Column, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_order.adapters.tables import ORDERS, order_history, orders
+from ftgo_order.adapters.tables import ORDERS, orders
 from ftgo_order.domain.order import Order, OrderState, Rejection
 
 A = TypeVar("A")
+
+_VERSIONS = text("SELECT id, version FROM orders WHERE id = ANY(CAST(:ids AS uuid[]))")
+_NEWER = text(
+    "SELECT h.order_id, h.version, h.state, h.at, CAST(h.rejection AS text) AS rejection "
+    "FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS integer[])) AS a (order_id, version) "
+    "JOIN order_history h ON h.order_id = a.order_id AND h.version > a.version ORDER BY h.order_id, h.version"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +55,35 @@ async def orders_of(consumer_id: str, below: str | None, limit: int, engine: Asy
     return [ORDERS.from_row(dict(row)) for row in found]
 
 
-async def changes_since(order_id: str, version: int, engine: AsyncEngine) -> Sequence[OrderChange]:
-    """What happened to the order after ``version``, oldest first."""
-    newer = (
-        select(*map(_as_text, order_history.columns))
-        .where(order_history.c.order_id == order_id, order_history.c.version > version)
-        .order_by(order_history.c.version)
-    )
-    async with engine.connect() as connection:
-        found = (await connection.execute(newer)).mappings().all()
-    return [_change(dict(row)) for row in found]
+async def find_all(kind: Aggregates[A], keys: Iterable[str], engine: AsyncEngine) -> dict[str, A]:
+    """The newest committed states of those that there are, by key."""
+    async with connect(engine) as connection:
+        found = await connection.execute(rows.select_by_key(kind.table, kind.key, False), {"keys": sorted(keys)})
+    return {str(row[kind.key]): kind.from_row(dict(row)) for row in found}
+
+
+async def versions(order_ids: Iterable[str], engine: AsyncEngine) -> dict[str, int]:
+    """At which version the orders are."""
+    async with connect(engine) as connection:
+        return {str(row[0]): row[1] for row in await connection.execute(_VERSIONS, {"ids": sorted(order_ids)})}
+
+
+async def changes_since(
+    asked: Iterable[tuple[str, int]], engine: AsyncEngine
+) -> dict[tuple[str, int], list[OrderChange]]:
+    """What happened to each order after each version that is asked for, oldest first, by one statement."""
+    since: dict[str, list[int]] = defaultdict(list)
+    for order_id, version in asked:
+        since[order_id].append(version)
+    parameters = {"ids": list(since), "versions": [min(versions) for versions in since.values()]}
+    async with connect(engine) as connection:
+        found = [_change(row) for row in await connection.execute(_NEWER, parameters)]
+    answers: dict[tuple[str, int], list[OrderChange]] = defaultdict(list)
+    for change in found:
+        for version in since[change.order_id]:
+            if change.version > version:
+                answers[change.order_id, version].append(change)
+    return answers
 
 
 def _as_text(column: Column[Any]) -> Any:

@@ -1,6 +1,5 @@
 """The REST API of orders. Writes end in a use case and are answered after their commit; reads ask the tables."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
@@ -34,7 +33,7 @@ from ftgo_order.http.schemas import (
     requested,
     restaurant_view,
 )
-from ftgo_order.http.waiting import event_stream, preferred_wait, settled
+from ftgo_order.http.waiting import EventStream, preferred_wait, settled
 
 OrderId = Annotated[UuidStr, Path(alias="orderId")]
 ConsumerId = Annotated[UuidStr, Path(alias="consumerId")]
@@ -125,8 +124,7 @@ async def get_order_events(order_id: OrderId, request: Request, last_event_id: L
         raise OrderNotFound(f"There is no order {order_id}.")
     if order.state.settled and order.version <= last_event_id:
         return Response(status_code=204)
-    stream: AsyncIterator[str] = event_stream(order_id, last_event_id, request)
-    return StreamingResponse(stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventStream(order_id, last_event_id, request)
 
 
 @router.post("/orders/{orderId}/cancel", status_code=202, responses=responses(404, 409))

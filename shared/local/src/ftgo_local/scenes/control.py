@@ -55,9 +55,13 @@ class Control:
         os.kill(identity.pid, signal.SIGKILL)
         return identity.pid
 
+    def dsn(self, service: str) -> str:
+        """Of the service's database, with the service's own rights."""
+        return self._platform().postgres.service_dsn(service)
+
     async def count(self, service: str, *tables: str) -> int:
         """Rows of these tables of the service's own database, all together."""
-        connection = await asyncpg.connect(self._platform().postgres.service_dsn(service).replace("+asyncpg", ""))
+        connection = await asyncpg.connect(self.dsn(service))
         try:
             counts = [await connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]  # noqa: S608
             return sum(counts)

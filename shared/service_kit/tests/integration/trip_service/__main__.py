@@ -29,11 +29,11 @@ def main() -> None:
     service = Service(CASE, settings)
     # A relay that dies keeps its lease for its time; here not for long.
     service.relay = PollingPublisher(
-        service.engine, service.publisher, service.wake_up, batch=settings.batch, lease_seconds=2.0
+        service.pools.relay, service.publisher, service.wake_up, batch=settings.batch, lease_seconds=2.0
     )
     service.read(PARTICIPANT, COMMANDS)
     service.read(ORCHESTRATOR.handlers(f"{CASE}.sagas", [Success]), REPLIES)
-    service.background.append(lambda: reconcile_forever(ORCHESTRATOR, service.transactions, every=0.1))
+    service.background.append(lambda: reconcile_forever(ORCHESTRATOR, service.upkeep, every=0.1))
     app = create_app("Trips", "For tests.")
     app.include_router(router)
     service.attach(app)
