@@ -106,6 +106,7 @@ async def test_a_restaurant_and_its_menus(service, http):
         ("RestaurantMenuRevised", "2"),
     ]
     assert [item["price"] for item in told[1][2]["menuItems"]] == ["13.00", "2.50"]
+    assert [content["address"] for _, _, content in told] == [ADDRESS, ADDRESS]
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ async def test_an_order_is_accepted_and_can_be_read(http, restaurant):
     assert (order["state"], order["version"], read.headers["etag"]) == ("APPROVAL_PENDING", 1, '"1"')
     assert order["lineItems"] == [{"menuItemId": "1", "name": "Chicken Vindaloo", "price": "12.34", "quantity": 5}]
     assert order["deliveryTime"] == "2030-01-01T16:00:00Z"
+    assert order["restaurantName"] == "Ajanta"
     assert "rejection" not in order
 
 
@@ -172,6 +173,15 @@ async def test_the_messages_of_a_request_can_be_found_by_the_id_in_its_answer(ht
                 {"header": header, "value": value},
             )
             assert found.scalar_one() == count, header
+
+
+async def test_an_order_of_an_earlier_release_has_no_name_of_its_restaurant(http, service, restaurant):
+    order_id = await created(http, restaurant)
+    async with service.engine.begin() as connection:
+        await connection.execute(text("UPDATE orders SET restaurant_name = NULL WHERE id = :id"), {"id": order_id})
+    assert "restaurantName" not in (await http.get(f"/orders/{order_id}")).json()
+    await approve(service, order_id)
+    assert (await http.get(f"/orders/{order_id}")).json()["state"] == "APPROVED"
 
 
 async def test_fifty_equal_posts_at_once_make_one_order(http, service, restaurant):

@@ -16,6 +16,7 @@ ORDER = Order.create(
     id="order",
     consumer_id="consumer",
     restaurant_id="restaurant",
+    restaurant_name="Ajanta",
     line_items=(SOUP,),
     delivery=DELIVERY,
     fingerprint="f",

@@ -34,6 +34,7 @@ NEW = Order.create(
     id=ORDER,
     consumer_id=CONSUMER,
     restaurant_id=RESTAURANT,
+    restaurant_name="Ajanta",
     line_items=LINES,
     delivery=Delivery(datetime(2030, 1, 1, tzinfo=UTC), Address("1 Main Street", None, "Oakland", "CA", "94611")),
     fingerprint="f",

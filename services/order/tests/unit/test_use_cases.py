@@ -1,7 +1,7 @@
 """Creating, cancelling and revising orders, and the steps of the sagas, over a unit of work in memory."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +26,7 @@ from ftgo_order.application.refusals import ConsumerIsBlocked, UnknownRestaurant
 from ftgo_order.application.revise_order import revise_order
 from ftgo_order.domain.order import Address, Delivery, OrderNotFound, OrderState, WrongState
 from ftgo_order.domain.pricing import MenuItem, RequestedLineItem, UnknownMenuItem
+from msgspec import structs
 
 ADDRESS = Address("1 Main Street", None, "Oakland", "CA", "94611")
 DELIVERY = Delivery(datetime(2030, 1, 1, 18, tzinfo=UTC), ADDRESS)
@@ -66,7 +67,9 @@ async def test_creating_keeps_order_history_event_and_first_command_together(mem
     assert history(memory, order_id) == ["APPROVAL_PENDING"]
     created, verify = memory.sent()
     assert isinstance(created, events.OrderCreated)
-    assert [(i.name, i.price, i.quantity) for i in created.line_items] == [("Soup", Money.of("4.50"), 2)]
+    assert created.line_items == (events.OrderLineItem("1", "Soup", Money.of("4.50"), 2, Money.of("9.00")),)
+    assert created.restaurant_name == memory.get(ORDERS, order_id).restaurant_name == "Spice"
+    assert (created.delivery_time, asdict(ADDRESS)) == (DELIVERY.time, structs.asdict(created.delivery_address))
     assert verify == VerifyConsumer(consumer_id=ASHA, order_id=order_id, order_total=Money.of("9.00"))
 
 
@@ -142,7 +145,8 @@ async def test_revising_proposes_and_asks_consumer_for_the_new_total(memory, app
     assert (order.state, order.order_total) == (OrderState.REVISION_PENDING, Money.of("9.00"))
     proposed, verify = memory.sent()
     assert isinstance(proposed, events.OrderRevisionProposed)
-    assert proposed.revised_total == Money.of("37.05")
+    assert (proposed.order_total, proposed.revised_total) == (Money.of("9.00"), Money.of("37.05"))
+    assert [(i.name, i.line_total) for i in proposed.revised_line_items] == [("Curry", Money.of("37.05"))]
     assert verify == VerifyConsumer(consumer_id=ASHA, order_id=approved, order_total=Money.of("37.05"))
 
 
@@ -232,6 +236,7 @@ async def test_a_revision_confirmed(memory, approved):
     revised = memory.sent()[-1]
     assert isinstance(revised, events.OrderRevised)
     assert (revised.order_total, revised.line_items[0].name) == (Money.of("12.35"), "Curry")
+    assert revised.line_items[0].line_total == Money.of("12.35")
     assert history(memory, approved)[2:] == ["REVISION_PENDING", "APPROVED"]
 
 

@@ -11,3 +11,11 @@ Id = Annotated[
 """A UUID as lower-case text."""
 
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    street1: str
+    street2: str | None = None
+    city: str
+    state: str
+    zip: str

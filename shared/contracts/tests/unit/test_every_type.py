@@ -3,7 +3,7 @@
 import re
 import typing
 from datetime import UTC, datetime
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
 from typing import Any
 
 import msgspec
@@ -57,6 +57,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
         return LEAVES[kind]
     if typing.get_origin(kind) is tuple:
         return st.lists(values(typing.get_args(kind)[0]), max_size=4).map(tuple)
+    if isinstance(kind, UnionType):
+        return st.one_of(st.none() if option is NoneType else values(option) for option in typing.get_args(kind))
     hints = typing.get_type_hints(kind, include_extras=True)
     return st.builds(kind, **{f.name: values(hints[f.name]) for f in msgspec.structs.fields(kind)})
 

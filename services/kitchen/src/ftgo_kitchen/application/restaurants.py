@@ -1,6 +1,7 @@
 """Open restaurants and revise their menus; tell the others."""
 
 from ftgo_contracts.kitchen import events
+from ftgo_contracts.types import Address
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_kitchen.adapters.tables import RESTAURANTS
@@ -25,8 +26,10 @@ async def revise_menu(restaurant_id: str, menu: tuple[MenuItem, ...], uow: UnitO
 def _keep(restaurant: Restaurant, event: type[events.RestaurantEvent], uow: UnitOfWork) -> None:
     uow.save(RESTAURANTS, restaurant)
     items = tuple(events.MenuItem(i.id, i.name, i.price) for i in restaurant.menu)
+    a = restaurant.address
+    address = Address(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip)
     uow.publish(
-        event(restaurant_id=restaurant.id, name=restaurant.name, menu_items=items),
+        event(restaurant_id=restaurant.id, name=restaurant.name, menu_items=items, address=address),
         subject=restaurant.id,
         version=restaurant.version,
     )

@@ -14,7 +14,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
 from ftgo_order.adapters.tables import IDEMPOTENCY_KEYS, ORDERS, IdempotencyKey
-from ftgo_order.application.recording import line_items_of, publish, record
+from ftgo_order.application.recording import contract_address, contract_lines, publish, record
 from ftgo_order.application.refusals import UnknownRestaurant, refuse_blocked
 from ftgo_order.domain.order import Delivery, Order
 from ftgo_order.domain.pricing import RequestedLineItem, price
@@ -83,12 +83,21 @@ async def create_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> 
         id=order_id,
         consumer_id=request.consumer_id,
         restaurant_id=request.restaurant_id,
+        restaurant_name=restaurant.name,
         line_items=price(restaurant.menu, request.line_items),
         delivery=request.delivery,
         fingerprint=request.fingerprint,
     )
     record(order, uow)
-    publish(OrderCreated, order, uow, line_items=line_items_of(order))
+    publish(
+        OrderCreated,
+        order,
+        uow,
+        line_items=contract_lines(order.line_items),
+        restaurant_name=order.restaurant_name,
+        delivery_time=order.delivery.time,
+        delivery_address=contract_address(order.delivery.address),
+    )
     await sagas.create_order.start(order, uow)
     return order
 

@@ -9,7 +9,7 @@ from ftgo_contracts.order import events
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS
-from ftgo_order.application.recording import line_items_of, publish, record
+from ftgo_order.application.recording import contract_lines, publish, record
 from ftgo_order.domain.order import Order
 
 
@@ -44,7 +44,7 @@ async def undo_revise(order_id: str, uow: UnitOfWork) -> None:
 async def confirm_revise(order_id: str, uow: UnitOfWork) -> None:
     """REVISION_PENDING -> APPROVED with the new lines and the new total."""
     if order := await _step(order_id, Order.confirm_revise, uow):
-        publish(events.OrderRevised, order, uow, line_items=line_items_of(order))
+        publish(events.OrderRevised, order, uow, line_items=contract_lines(order.line_items))
 
 
 async def _step(order_id: str, change: Callable[[Order], Order], uow: UnitOfWork) -> Order | None:

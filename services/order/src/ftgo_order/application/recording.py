@@ -1,13 +1,15 @@
 """What every change of an order leaves behind: the order, a row of its history, and often an event."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from ftgo_contracts.order.events import OrderEvent, OrderLineItem
+from ftgo_contracts import types as contract
+from ftgo_contracts.order import events
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS, optional_json, order_history
-from ftgo_order.domain.order import Order
+from ftgo_order.domain.order import Address, Order, OrderLineItem
 
 
 def record(order: Order, uow: UnitOfWork) -> None:
@@ -25,7 +27,7 @@ def record(order: Order, uow: UnitOfWork) -> None:
     )
 
 
-def publish(event: type[OrderEvent], order: Order, uow: UnitOfWork, **details: Any) -> None:
+def publish(event: type[events.OrderEvent], order: Order, uow: UnitOfWork, **details: Any) -> None:
     """Publish an event with what all order events tell, and ``details``."""
     body = event(
         order_id=order.id,
@@ -37,6 +39,11 @@ def publish(event: type[OrderEvent], order: Order, uow: UnitOfWork, **details: A
     uow.publish(body, subject=order.id, version=order.version)
 
 
-def line_items_of(order: Order) -> tuple[OrderLineItem, ...]:
-    """The order's lines in the words of the contract."""
-    return tuple(OrderLineItem(i.menu_item_id, i.name, i.price, i.quantity) for i in order.line_items)
+def contract_lines(items: Iterable[OrderLineItem]) -> tuple[events.OrderLineItem, ...]:
+    """Lines in the words of the contract."""
+    return tuple(events.OrderLineItem(i.menu_item_id, i.name, i.price, i.quantity, i.total) for i in items)
+
+
+def contract_address(a: Address) -> contract.Address:
+    """An address in the words of the contract."""
+    return contract.Address(street1=a.street1, street2=a.street2, city=a.city, state=a.state, zip=a.zip)

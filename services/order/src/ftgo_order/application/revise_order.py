@@ -9,7 +9,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
 from ftgo_order.adapters.tables import ORDERS
-from ftgo_order.application.recording import publish, record
+from ftgo_order.application.recording import contract_lines, publish, record
 from ftgo_order.application.refusals import UnknownRestaurant, refuse_blocked
 from ftgo_order.domain.order import Order, OrderLineItem, OrderNotFound, total_of
 from ftgo_order.domain.pricing import RequestedLineItem, UnknownMenuItem, reprice
@@ -31,7 +31,13 @@ async def revise_order(order_id: str, requested: Sequence[RequestedLineItem], uo
     line_items = await _priced(order, requested, uow)
     order = order.begin_revise(line_items)
     record(order, uow)
-    publish(OrderRevisionProposed, order, uow, revised_total=total_of(line_items))
+    publish(
+        OrderRevisionProposed,
+        order,
+        uow,
+        revised_total=total_of(line_items),
+        revised_line_items=contract_lines(line_items),
+    )
     await sagas.revise_order.start(order, uow)
     return order
 

@@ -58,6 +58,10 @@ class OrderLineItem:
     price: Money
     quantity: int
 
+    @property
+    def total(self) -> Money:
+        return self.price * self.quantity
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -93,17 +97,19 @@ class Rejection:
 
 
 def total_of(line_items: Iterable[OrderLineItem]) -> Money:
-    return sum((item.price * item.quantity for item in line_items), Money.zero())
+    return sum((item.total for item in line_items), Money.zero())
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """``fingerprint`` tells whether a repeated request for this id asked for the same. ``revision`` is there exactly
-    in REVISION_PENDING, ``rejection`` exactly in REJECTED. ``version`` grows by one with every change."""
+    """``restaurant_name`` is that of the time of the order; None in one that was made before names were kept.
+    ``fingerprint`` tells whether a repeated request for this id asked for the same. ``revision`` is there exactly in
+    REVISION_PENDING, ``rejection`` exactly in REJECTED. ``version`` grows by one with every change."""
 
     id: str
     consumer_id: str
     restaurant_id: str
+    restaurant_name: str | None
     state: OrderState
     line_items: tuple[OrderLineItem, ...]
     order_total: Money
@@ -120,6 +126,7 @@ class Order:
         id: str,
         consumer_id: str,
         restaurant_id: str,
+        restaurant_name: str,
         line_items: tuple[OrderLineItem, ...],
         delivery: Delivery,
         fingerprint: str,
@@ -128,6 +135,7 @@ class Order:
             id=id,
             consumer_id=consumer_id,
             restaurant_id=restaurant_id,
+            restaurant_name=restaurant_name,
             state=OrderState.APPROVAL_PENDING,
             line_items=line_items,
             order_total=total_of(line_items),

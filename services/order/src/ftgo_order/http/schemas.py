@@ -94,13 +94,15 @@ class RejectionView(ApiModel):
 
 
 class OrderView(ApiModel):
-    """``revision`` is there while the order is in REVISION_PENDING, ``rejection`` when it is REJECTED."""
+    """``restaurantName`` is that of the time of the order; orders of the first releases have none. ``revision`` is
+    there while the order is in REVISION_PENDING, ``rejection`` when it is REJECTED."""
 
     order_id: UuidStr
     state: OrderState
     order_total: MoneyOut
     consumer_id: UuidStr
     restaurant_id: UuidStr
+    restaurant_name: Annotated[str | None, WHEN_THERE] = None
     delivery_time: datetime
     delivery_address: AddressView
     line_items: list[LineItemView]
@@ -154,6 +156,7 @@ def order_view(order: Order) -> OrderView:
         order_total=order.order_total,
         consumer_id=order.consumer_id,
         restaurant_id=order.restaurant_id,
+        restaurant_name=order.restaurant_name,
         delivery_time=order.delivery.time,
         delivery_address=_address(order.delivery.address),
         line_items=_lines(order.line_items),

@@ -8,7 +8,7 @@ from ftgo_messaging.events import DomainEvent
 from ftgo_contracts.channels import RESTAURANT_EVENTS, TICKET_EVENTS
 from ftgo_contracts.kitchen.commands import TicketLineItem
 from ftgo_contracts.money import Money
-from ftgo_contracts.types import Id
+from ftgo_contracts.types import Address, Id
 
 
 class MenuItem(msgspec.Struct, frozen=True, rename="camel"):
@@ -17,18 +17,22 @@ class MenuItem(msgspec.Struct, frozen=True, rename="camel"):
     price: Money
 
 
-class RestaurantEvent(DomainEvent, frozen=True, kw_only=True, rename="camel"):
+class RestaurantEvent(DomainEvent, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Every restaurant event carries the whole public state, so that a replica needs only the newest. ``address``:
+    since version 2."""
+
     restaurant_id: Id
     name: str
     menu_items: tuple[MenuItem, ...]
+    address: Address | None = None
 
 
-@RESTAURANT_EVENTS.carries("ftgo.kitchen.RestaurantCreated")
+@RESTAURANT_EVENTS.carries("ftgo.kitchen.RestaurantCreated", version=2)
 class RestaurantCreated(RestaurantEvent, frozen=True, kw_only=True, rename="camel"):
     pass
 
 
-@RESTAURANT_EVENTS.carries("ftgo.kitchen.RestaurantMenuRevised")
+@RESTAURANT_EVENTS.carries("ftgo.kitchen.RestaurantMenuRevised", version=2)
 class RestaurantMenuRevised(RestaurantEvent, frozen=True, kw_only=True, rename="camel"):
     pass
 
