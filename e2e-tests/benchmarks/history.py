@@ -18,7 +18,7 @@ from ftgo_local.platform import Platform
 from ftgo_messaging import retention
 from ftgo_messaging.connection import begin
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.deduplicator import claim_and_look
+from ftgo_messaging.inbox.deduplicator import Claim, claim_and_look
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -28,9 +28,9 @@ DAYS = 15
 ROUNDS = 3
 # UUIDv7 as they would have come, evenly over the days, in the order of their time.
 _FILL = text(
-    "INSERT INTO processed_messages (consumer, message_id, processed_at) SELECT :consumer, CAST("
+    "INSERT INTO processed_messages (consumer, message_id, processed_at, sources) SELECT :consumer, CAST("
     "lpad(to_hex(CAST(extract(epoch FROM born) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(n::text), 1, 19)"
-    " AS uuid), born FROM (SELECT n, "
+    " AS uuid), born, 'bench' FROM (SELECT n, "
     "now() - make_interval(secs => CAST(:ago AS float8) - n * CAST(:step AS float8)) AS born "
     "FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) AS g(n)) AS rows"
 )
@@ -41,7 +41,7 @@ async def _batches_per_second(engine: AsyncEngine, seconds: float, size: int) ->
     """One worker: a batch of new ids, a transaction, and again."""
     began, batches = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - began) < seconds:
-        ids = [new_id() for _ in range(size)]
+        ids = [Claim("bench", new_id()) for _ in range(size)]
         async with begin(engine) as connection:
             new, _ = await claim_and_look(connection, CONSUMER, ids)
         assert len(new) == size

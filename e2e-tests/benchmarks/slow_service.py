@@ -10,10 +10,9 @@ import sys
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.message import Kind
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Part, Service
@@ -25,8 +24,7 @@ WAIT_SECONDS = 0.005
 EVENTS = Channel("slow.events", Kind.EVENT)
 HANDLERS = MessageHandlers("slow")
 METADATA = MetaData()
-for table in (outbox_table, relay_lease_table, processed_messages_table, dead_letters_table):
-    table(METADATA)
+messaging_tables(METADATA)
 
 
 class Settings(ServiceSettings):

@@ -6,10 +6,12 @@ from typing import Any
 from aiokafka import TopicPartition
 from ftgo_messaging.connection import Connection, begin
 from ftgo_messaging.consumer import batch
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.inbox import dead_letters, deduplicator
+from ftgo_messaging.inbox.deduplicator import Claim
 from ftgo_messaging.kafka import subscriber
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.message import Received
 from sqlalchemy import text
 
 
@@ -49,9 +51,9 @@ def dedup_apart() -> None:
 
 
 def _in_own_transaction(original: Any, engines: dict[str, Any]) -> Any:
-    async def claim(_: Connection, consumer: str, ids: Collection[str]) -> Any:
+    async def claim(_: Connection, consumer: str, claims: Collection[Claim]) -> Any:
         async with begin(engines["engine"]) as own:
-            return await original(own, consumer, ids)
+            return await original(own, consumer, claims)
 
     return claim
 
@@ -61,7 +63,8 @@ def dedup_without_consumer() -> None:
     it has handled it."""
     for name in ("_CLAIM", "_CLAIM_AND_LOOK"):
         wrong = str(getattr(deduplicator, name)).replace(
-            " AS u(id) ", " AS u(id) WHERE NOT EXISTS (SELECT 1 FROM processed_messages p WHERE p.message_id = id) "
+            " AS u(id, source) ",
+            " AS u(id, source) WHERE NOT EXISTS (SELECT 1 FROM processed_messages p WHERE p.message_id = id) ",
         )
         setattr(deduplicator, name, text(wrong))
 

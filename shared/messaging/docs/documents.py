@@ -10,7 +10,8 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.documents import Document
 from ftgo_messaging.message import Kind
-from ftgo_messaging.testing.service import messaging_tables, running
+from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.testing.service import running
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData

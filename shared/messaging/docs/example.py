@@ -10,23 +10,21 @@ from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import DomainError
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Kind
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
 from ftgo_messaging.replies import Failure, Reply, Success
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.transactions import Step, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
-for declare in (outbox_table, relay_lease_table, processed_messages_table, dead_letters_table):
-    declare(METADATA)
+messaging_tables(METADATA)
 accounts = Table("accounts", METADATA, Column("name", Text, primary_key=True), Column("cents", Integer, nullable=False))
 
 

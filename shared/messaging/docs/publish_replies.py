@@ -14,7 +14,8 @@ from ftgo_messaging.gathering import Collector, Gathering, close_forever, gather
 from ftgo_messaging.message import Kind
 from ftgo_messaging.registry import reply_type
 from ftgo_messaging.replies import Reply
-from ftgo_messaging.testing.service import messaging_tables, running
+from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.testing.service import running
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData

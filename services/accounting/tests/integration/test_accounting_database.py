@@ -14,15 +14,17 @@ from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec, rows
 from ftgo_messaging import message as m
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import Received
+from ftgo_messaging.outbox import writer
 from ftgo_messaging.registry import by_class
 from ftgo_service_kit.service import Service
 from sqlalchemy import select, text
 
 
 def received(body, **headers: str) -> Received:
-    every = {m.ID: new_id(), m.TYPE: by_class(type(body)).name, m.SAGA_ID: new_id()} | headers
+    every = {m.ID: new_id(), m.SOURCE: "order", m.TYPE: by_class(type(body)).name, m.SAGA_ID: new_id()} | headers
     encoded = [(k, v.encode()) for k, v in every.items()]
     return Received(ACCOUNTING_COMMANDS.name, 0, 0, body.consumer_id.encode(), encoded, codec.encode(body))
 
@@ -58,7 +60,10 @@ async def test_authorizations_at_once_never_exceed_the_limit(service):
 async def test_payment_and_registration_at_once_open_one_account(service):
     async def both(consumer: str) -> None:
         event = ConsumerRegistered(consumer_id=consumer, name=PersonName("A", "B"), status="ACTIVE")
-        registered = BatchProcessor(EVENTS, service.transactions).process([received(event)])
+        message = writer.event_message(event, new_id(), "consumer", None, consumer, 1)
+        pairs = [(k, v.encode()) for k, v in message.headers.items()]
+        news = Received(message.channel, 0, 0, message.key.encode(), pairs, message.body)
+        registered = BatchProcessor(EVENTS, service.transactions).process([news])
         await asyncio.gather(handle(service, authorize(consumer, "10.00")), registered)
 
     consumers = [new_id() for _ in range(8)]

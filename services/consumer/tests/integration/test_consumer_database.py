@@ -11,8 +11,9 @@ from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import Received
 from ftgo_messaging.registry import by_class
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
@@ -28,7 +29,7 @@ async def registered(http: httpx.AsyncClient, **more: Any) -> str:
 
 
 def received(command: Any, **headers: str) -> Received:
-    every = {m.ID: new_id(), m.TYPE: by_class(type(command)).name, m.SAGA_ID: new_id()} | headers
+    every = {m.ID: new_id(), m.SOURCE: "order", m.TYPE: by_class(type(command)).name, m.SAGA_ID: new_id()} | headers
     encoded = [(name, value.encode()) for name, value in every.items()]
     return Received(CONSUMER_COMMANDS.name, 0, 0, command.consumer_id.encode(), encoded, codec.encode(command))
 

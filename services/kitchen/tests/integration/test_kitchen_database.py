@@ -10,8 +10,9 @@ from ftgo_contracts.kitchen import commands as c
 from ftgo_kitchen.messaging.command_handlers import COMMANDS
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.ids import new_id
+from ftgo_messaging.message import Received
 from ftgo_messaging.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_service_kit.service import Service
@@ -40,7 +41,13 @@ async def restaurant(http) -> str:
 def received(command: Any, saga: str | None = None) -> Received:
     kind = by_class(type(command))
     (reply_channel,) = kind.reply_channels
-    headers = {m.ID: new_id(), m.TYPE: kind.name, m.SAGA_ID: saga or new_id(), m.REPLY_CHANNEL: reply_channel}
+    headers = {
+        m.ID: new_id(),
+        m.SOURCE: "order",
+        m.TYPE: kind.name,
+        m.SAGA_ID: saga or new_id(),
+        m.REPLY_CHANNEL: reply_channel,
+    }
     key = KITCHEN_COMMANDS.key(command)
     encoded = [(name, value.encode()) for name, value in headers.items()]
     return Received(KITCHEN_COMMANDS.name, 0, 0, key.encode(), encoded, codec.encode(command))

@@ -17,10 +17,10 @@ from ftgo_contracts.consumer.events import (
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated, RestaurantMenuRevised
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.registry import by_class
+from ftgo_messaging.message import Received
+from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step
 from ftgo_order.application import order_steps
@@ -32,8 +32,8 @@ from sqlalchemy import text
 
 async def told(service: Service, event, version: int) -> None:
     """Hand an event to the replicas, as if it had come from Kafka."""
-    kind, subject = by_class(type(event)), getattr(event, "restaurant_id", None) or event.consumer_id
-    headers = {m.ID: new_id(), m.TYPE: kind.name, m.SUBJECT: subject, m.SEQUENCE: str(version)}
+    subject = getattr(event, "restaurant_id", None) or event.consumer_id
+    headers = writer.event_message(event, new_id(), "owner", None, subject, version).headers
     channel = RESTAURANT_EVENTS if hasattr(event, "restaurant_id") else CONSUMER_EVENTS
     record = Received(
         channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)

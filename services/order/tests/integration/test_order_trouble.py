@@ -11,12 +11,12 @@ from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerEvent, Consu
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
-from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.registry import by_class
+from ftgo_messaging.message import Received
+from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_service_kit.database import WRITES
@@ -36,7 +36,7 @@ async def restaurant(service: Service) -> str:
 
 
 def record(channel: Channel, event: DomainEvent, subject: str, version: int) -> Received:
-    headers = {m.ID: new_id(), m.TYPE: by_class(type(event)).name, m.SEQUENCE: str(version)}
+    headers = writer.event_message(event, new_id(), "owner", None, subject, version).headers
     return Received(
         channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)
     )

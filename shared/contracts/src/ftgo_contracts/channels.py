@@ -1,5 +1,5 @@
 """All channels of FTGO. Commands are keyed by the aggregate that they change, events by their aggregate's id, replies
-by the saga's id."""
+by the saga's id. A message with another key than its body says is not believed."""
 
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.message import Kind
@@ -8,11 +8,11 @@ CONSUMER_COMMANDS = Channel("consumer.commands", Kind.COMMAND, key=lambda c: c.c
 KITCHEN_COMMANDS = Channel("kitchen.commands", Kind.COMMAND, key=lambda c: getattr(c, "order_id", None) or c.ticket_id)
 ACCOUNTING_COMMANDS = Channel("accounting.commands", Kind.COMMAND, key=lambda c: c.consumer_id)
 
-CONSUMER_EVENTS = Channel("consumer.events", Kind.EVENT)
-RESTAURANT_EVENTS = Channel("restaurant.events", Kind.EVENT)
-TICKET_EVENTS = Channel("ticket.events", Kind.EVENT)
-ACCOUNT_EVENTS = Channel("account.events", Kind.EVENT)
-ORDER_EVENTS = Channel("order.events", Kind.EVENT)
+CONSUMER_EVENTS = Channel("consumer.events", Kind.EVENT, key=lambda e: e.consumer_id)
+RESTAURANT_EVENTS = Channel("restaurant.events", Kind.EVENT, key=lambda e: e.restaurant_id)
+TICKET_EVENTS = Channel("ticket.events", Kind.EVENT, key=lambda e: e.ticket_id)
+ACCOUNT_EVENTS = Channel("account.events", Kind.EVENT, key=lambda e: e.account_id)
+ORDER_EVENTS = Channel("order.events", Kind.EVENT, key=lambda e: e.order_id)
 
 CREATE_ORDER_REPLIES = Channel("order.create-order.replies", Kind.REPLY)
 CANCEL_ORDER_REPLIES = Channel("order.cancel-order.replies", Kind.REPLY)

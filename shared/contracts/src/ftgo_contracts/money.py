@@ -7,6 +7,7 @@ from decimal import Decimal
 from functools import total_ordering
 
 _FORM = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,2})?")
+_WIRE_FORM = re.compile(r"[0-9]{1,10}(\.[0-9]{1,2})?")
 
 
 @total_ordering
@@ -38,8 +39,9 @@ class Money:
 
     @classmethod
     def from_wire(cls, text: object) -> Money:
-        """Raises ValueError for all but a string: a JSON number has lost its cents in many a parser."""
-        if not isinstance(text, str):
+        """Raises ValueError for all but a string (a JSON number has lost its cents in many a parser), for less than
+        nothing (in messages there are prices, totals and limits only), and for more than 9,999,999,999.99."""
+        if not isinstance(text, str) or not _WIRE_FORM.fullmatch(text):
             raise ValueError(f"{text!r} is not an amount of money like '61.70'")
         return cls.of(text)
 

@@ -24,7 +24,8 @@ amounts = st.integers(min_value=-(10**12), max_value=10**12).map(Money)
 
 @given(amounts)
 def test_money_survives_the_wire(money: Money) -> None:
-    assert Money.from_wire(money.to_wire()) == money
+    if money >= Money.zero():
+        assert Money.from_wire(money.to_wire()) == money
     assert Money.of(money.decimal) == money
     assert money.decimal == Decimal(str(money))
 
@@ -40,6 +41,12 @@ def test_money_is_exact(a: Money, b: Money, times: int) -> None:
 def test_what_is_no_money_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not an amount"):
         Money.of(text)
+
+
+@pytest.mark.parametrize("text", ["-0.01", "-5.00", "12345678901.00", 5, 5.0, None])
+def test_no_message_speaks_of_less_than_nothing(text: object) -> None:
+    with pytest.raises(ValueError, match="not an amount"):
+        Money.from_wire(text)
 
 
 def test_money_is_immutable_and_hashable() -> None:

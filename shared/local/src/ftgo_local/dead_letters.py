@@ -13,9 +13,11 @@ from typing import Annotated, Any
 import typer
 from ftgo_messaging.connection import Connection
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED, DeadLetter, State
+from ftgo_messaging.inbox.dead_letters import UNRESOLVED
+from ftgo_messaging.inbox.letter import DeadLetter, State, document
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ftgo_local.databases import in_transaction
 from ftgo_local.services import SERVICES
@@ -29,7 +31,7 @@ Offset = Annotated[int, typer.Option("--port-offset", envvar="FTGO_PORT_OFFSET",
 Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 _SHOWN = 20_000
-"""Characters of a body that are shown to people; --json has all."""
+"""Characters of a body, or of another value, that are shown to people; --json has all."""
 
 
 @app.command(name="list")
@@ -59,15 +61,17 @@ def show(service: Service, letter: Annotated[int, typer.Argument()], offset: Off
     """Show one dead letter whole: headers, body, error."""
     found = in_transaction(service.value, offset, lambda connection: dead_letters.get_letter(connection, letter))
     if as_json:
-        print(json.dumps(dead_letters.document(found), indent=2))
+        print(json.dumps(document(found), indent=2))
         return
+    whole = document(found)
     for name, value in _summary(found).items():
-        print(f"{name:<11} {value if value is not None else '-'}")
+        print(f"{name:<11} {_plain(value) if value is not None else '-'}")
     print("\nheaders")
-    for name, value in found.headers:
-        print(f"  {name}: {'' if value is None else value.decode(errors='backslashreplace')}")
-    print(f"\nbody ({len(found.body or b'')} bytes)\n{(found.body or b'').decode(errors='backslashreplace')[:_SHOWN]}")
-    print(f"\nerror\n{found.error}")
+    for name, value in whole["headers"]:
+        print(f"  {_plain(name)}: {_plain(value or '')}")
+    body = (found.body or b"").decode(errors="backslashreplace")
+    print(f"\nbody ({len(found.body or b'')} bytes)\n{_lines(body)}")
+    print(f"\nerror\n{_lines(found.error)}")
 
 
 @app.command()
@@ -103,16 +107,25 @@ def _named(letters: Sequence[int]) -> str:
 
 
 def _summary(letter: DeadLetter) -> dict[str, Any]:
-    whole = dead_letters.document(letter)
+    whole = document(letter)
     return {name: whole[name] for name in whole if name not in {"headers", "body", "bodyBase64", "error"}} | {
         "error": letter.error.strip().splitlines()[-1] if letter.error.strip() else ""
     }
 
 
+def _plain(value: object) -> str:
+    """On one line, whatever it is: a record may hold line feeds, or sequences that a terminal obeys."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[:_SHOWN])
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(_plain, text[:_SHOWN].split("\n")))
+
+
 def _show_list(found: Sequence[DeadLetter]) -> None:
     """A table on a terminal; elsewhere one line for each letter, its fields separated by tabs, without a heading."""
     names = ("id", "state", "attempts", "consumer", "type", "key", "failedAt", "error")
-    rows = [[str(d[name]) if d[name] is not None else "-" for name in names] for d in map(_summary, found)]
+    rows = [[_plain(d[name]) if d[name] is not None else "-" for name in names] for d in map(_summary, found)]
     if not sys.stdout.isatty():
         for row in rows:
             print("\t".join(row))
@@ -121,5 +134,5 @@ def _show_list(found: Sequence[DeadLetter]) -> None:
     for heading in names:
         table.add_column(heading, overflow="fold", no_wrap=heading == "id")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # not markup: "[/]" is a key like any other
     Console().print(table if rows else "No dead letters.")

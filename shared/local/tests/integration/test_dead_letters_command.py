@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
+from ftgo_local import dead_letters as command
 from ftgo_local.cli import app
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.connection import Connection
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import Received, State
-from ftgo_messaging.message import ID, TYPE
+from ftgo_messaging.inbox.letter import State
+from ftgo_messaging.message import ID, TYPE, Received
 from ftgo_service_kit.migrations import run_migrations
 from typer.testing import CliRunner, Result
 
@@ -102,3 +103,25 @@ async def test_trouble_ends_with_a_sentence(ftgo: Ftgo, ids: list[int]) -> None:
     assert away.stderr.startswith("The database of kitchen: ")
     assert (await ftgo("list", "kitchen", url="mysql://x")).exit_code == 1
     assert (await ftgo("list", "nobody")).exit_code == 2
+
+
+async def test_whatever_a_letter_holds_it_is_shown_on_its_line(
+    dsn: str, ftgo: Ftgo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Received(
+        "kitchen.commands", 0, 7, b"[/x]\n\x1b[2J\xff", [("\u2028[b]", b"\x00\t"), ("n", None)], b"\x1b[2J\nnext"
+    )
+    driver = await asyncpg.connect(dsn)
+    await driver.execute("TRUNCATE dead_letters")
+    await dead_letters.write(Connection(driver), "kitchen", odd, "no\x00\r\n[/]", parks_key=True, identified=False)
+    letter = (await dead_letters.list_letters(Connection(driver)))[0]
+    await driver.close()
+    listed = (await ftgo("list", "kitchen")).stdout.splitlines()
+    assert [line.split("\t")[5] for line in listed] == [r"[/x]\n\x1b[2J\xff"]
+    shown = await ftgo("show", "kitchen", letter.id)
+    assert shown.exit_code == 0
+    assert "\x1b" not in shown.stdout
+    assert r"\u2028[b]: \x00\t" in shown.stdout
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    command._show_list([letter])
+    assert "[/x]" in capsys.readouterr().out

@@ -5,6 +5,7 @@ messages of one key arrive in the order in which their transactions committed; n
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
@@ -15,12 +16,20 @@ from ftgo_messaging.registry import MessageType, register
 T = TypeVar("T", bound=type[msgspec.Struct])
 
 
+class Poison(StrEnum):
+    """What a message that cannot be handled means for the later ones of its key."""
+
+    PARK_KEY = "PARK_KEY"
+    GO_ON = "GO_ON"
+
+
 class Channel:
     """A named channel of one kind.
 
-    ``key`` computes the message key from a body. Commands: the id of the aggregate that they change. Documents: what
-    they are about; of one key the newest comes last. Events and replies leave it out: their key is the subject (the
-    aggregate's id) or the saga's id, given when they are sent.
+    ``key`` computes the message key from a body, for the sender and for the receiver, who believes no other. Commands:
+    the id of the aggregate that they change. Documents: what they are about; of one key the newest comes last. Events
+    have their subject (the aggregate's id) as their key, given when they are sent; where the body names the aggregate
+    too, the rule says where, and both must agree. The key of a reply is the saga's id.
     """
 
     def __init__(self, name: str, kind: Kind, key: Callable[..., str] | None = None) -> None:

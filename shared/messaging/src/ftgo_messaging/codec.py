@@ -48,5 +48,5 @@ def decode(data: bytes | str, cls: type[Any]) -> Any:
     """An instance of ``cls``. Unknown fields are ignored, missing or ill-typed ones raise Undecodable."""
     try:
         return _decoder(cls).decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Undecodable(f"not a {cls.__qualname__}: {error}") from error

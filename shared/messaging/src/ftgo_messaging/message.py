@@ -1,10 +1,10 @@
-"""What travels: a message is headers (pairs of strings) plus a body (bytes).
+"""What travels: a message is headers (pairs of strings) plus a body (bytes). ``Received`` is one before it is believed.
 
 On Kafka the headers follow the CloudEvents 1.0 Kafka binding in binary mode (names start with ``ce_``),
 so tools that know CloudEvents read our messages. Names are constants here; nothing else spells them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -27,6 +27,14 @@ SPEC_VERSION = "ce_specversion"
 CONTENT_TYPE = "content-type"
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
+
+LAST_SEQUENCE = 999_999_999
+"""The highest version that an aggregate may come to: far more than one ever does, and room in an integer column."""
+LONGEST_HEADER = 200
+"""Characters of a header. They are copied from message to message: without a bound one could grow until its message
+can never be sent."""
+LARGEST_MESSAGE = 1_000_000
+"""Bytes of a message, key and headers included: what a broker takes without special settings, with a reserve."""
 
 
 class Kind(StrEnum):
@@ -59,3 +67,15 @@ class Message:
     @property
     def type(self) -> str:
         return self.headers.get(TYPE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record as it came from the broker, nothing decoded yet."""
+
+    channel: str
+    partition: int
+    position: int
+    key: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    body: bytes | None

@@ -110,3 +110,14 @@ LOG_TAILING = (
     """,
 )
 """What a relay that tails the transaction log needs."""
+
+ANY_RECORD = (
+    # By the hash of the key: an entry of an index has 2.7 kB at most, a key of Kafka may have a megabyte.
+    "DROP INDEX dead_letters_parked",
+    "CREATE INDEX dead_letters_parked ON dead_letters (consumer, channel, sha256(key), id) "
+    "WHERE parks_key AND resolved_at IS NULL",
+    "CREATE INDEX dead_letters_unresolved ON dead_letters (consumer, state) WHERE resolved_at IS NULL",
+    # What the previous release writes has no sources, and that means all of them.
+    "ALTER TABLE processed_messages ADD COLUMN sources text NOT NULL DEFAULT ''",
+)
+"""Nothing that a record holds makes its dead letter impossible, and a message id counts together with its source."""

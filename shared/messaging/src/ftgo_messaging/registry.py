@@ -38,6 +38,7 @@ class MessageType:
 
 _by_name: dict[str, MessageType] = {}
 _by_class: dict[type, MessageType] = {}
+_reply_channels: set[str] = set()
 
 
 def register(
@@ -56,6 +57,7 @@ def register(
     entry = MessageType(cls, name, version, kind, channel, frozenset(c.name for c in reply_channels))
     _by_name[name] = entry
     _by_class[cls] = entry
+    _reply_channels.update(entry.reply_channels)
     return entry
 
 
@@ -83,6 +85,11 @@ def by_class(cls: type) -> MessageType:
         return _by_class[cls]
     except KeyError:
         raise LookupError(f"{cls.__qualname__} is not declared: use Channel.carries(...) or reply_type(...)") from None
+
+
+def is_reply_channel(name: str) -> bool:
+    """Whether some type lists this channel for its answers."""
+    return name in _reply_channels
 
 
 def registered() -> list[MessageType]:

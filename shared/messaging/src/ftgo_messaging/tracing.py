@@ -13,9 +13,21 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import CORRELATION_ID, TRACEPARENT, TRACESTATE, Message
 
 # https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _STATE_LIMIT = 512
 _origin: ContextVar[Mapping[str, str] | None] = ContextVar("origin", default=None)
+
+
+def trace_in(headers: Mapping[str, str]) -> dict[str, str]:
+    """The trace that the headers name, for headers of one's own; empty when it is none. A state that is longer than 512
+    characters, or unprintable, is left out."""
+    parent = headers.get(TRACEPARENT, "")
+    if not _TRACEPARENT.fullmatch(parent):
+        return {}
+    state = headers.get(TRACESTATE, "")
+    if 0 < len(state) <= _STATE_LIMIT and state.isascii() and state.isprintable():
+        return {TRACEPARENT: parent, TRACESTATE: state}
+    return {TRACEPARENT: parent}
 
 
 @contextmanager
@@ -24,16 +36,10 @@ def traced(headers: Mapping[str, str]) -> Iterator[str]:
     trace is ignored. Gives the trace's id; without a trace it is the conversation's id without its dashes, by which
     the messages can be found as well."""
     conversation = new_id()
-    made = {CORRELATION_ID: conversation}
-    parent = _TRACEPARENT.fullmatch(headers.get(TRACEPARENT, ""))
-    if parent is not None:
-        made[TRACEPARENT] = parent[0]
-        state = headers.get(TRACESTATE, "")
-        if 0 < len(state) <= _STATE_LIMIT and state.isascii():
-            made[TRACESTATE] = state
-    token = _origin.set(made)
+    trace = trace_in(headers)
+    token = _origin.set({CORRELATION_ID: conversation, **trace})
     try:
-        yield conversation.replace("-", "") if parent is None else parent[1]
+        yield trace[TRACEPARENT].split("-")[1] if trace else conversation.replace("-", "")
     finally:
         _origin.reset(token)
 

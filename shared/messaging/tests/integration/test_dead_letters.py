@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,23 +12,23 @@ from aiokafka import AIOKafkaProducer
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
+from ftgo_messaging.channel import Channel, Poison
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import begin, connect
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import DomainError, TransientError
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import DeadLetter, NoSuchDeadLetter, NotResolvable, Poison, State
-from ftgo_messaging.inbox.deduplicator import claim
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
+from ftgo_messaging.inbox.dead_letters import UNRESOLVED, NoSuchDeadLetter, NotResolvable
+from ftgo_messaging.inbox.deduplicator import Claim, claim
+from ftgo_messaging.inbox.letter import DeadLetter, State
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Kind
-from ftgo_messaging.outbox.table import outbox_table
+from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -35,9 +36,7 @@ from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
-outbox_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 done = Table(
     "done",
     METADATA,
@@ -97,6 +96,7 @@ async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
 
 @pytest.fixture
 def bugs() -> Bugs:
+    ORDERS.carries("letters.Do", replies_to=(ANSWERS,))(Do)  # a test may have moved it to a channel of its own
     return Bugs()
 
 
@@ -109,10 +109,14 @@ _positions = iter(range(1_000_000))
 
 
 def received(key: str, n: int, **headers: str) -> Received:
-    every = {m.ID: new_id(), m.TYPE: "letters.Do", **headers}
+    every = {m.ID: new_id(), m.TYPE: "letters.Do", m.SOURCE: "test", **headers}
     body = json.dumps({"key": key, "n": n}).encode()
     pairs = [(k, v.encode()) for k, v in every.items()]
     return Received(ORDERS.name, 0, next(_positions), key.encode(), pairs, body)
+
+
+def header(record: Received, name: str) -> str:
+    return (dict(record.headers)[name] or b"").decode()
 
 
 async def rows(transactions: Transactions, sql: str) -> list[Any]:
@@ -138,6 +142,12 @@ async def discarded(transactions: Transactions, letter_id: int) -> DeadLetter:
         return await dead_letters.discard(connection, letter_id)
 
 
+async def kept_whole(transactions: Transactions, *states: State) -> list[DeadLetter]:
+    async with connect(transactions.engine) as connection:
+        found = await dead_letters.list_letters(connection, limit=1000, states=states or UNRESOLVED)
+        return [await dead_letters.get_letter(connection, letter.id) for letter in found]
+
+
 async def first(transactions: Transactions) -> int:
     return (await rows(transactions, "SELECT min(id) FROM dead_letters WHERE resolved_at IS NULL"))[0]
 
@@ -161,10 +171,10 @@ async def test_later_messages_of_the_key_wait_and_others_go_on(
     assert await states(transactions) == [("DEAD", 1), ("PARKED", 0), ("PARKED", 0)]
 
 
-async def test_an_undecodable_message_parks_its_key_within_the_batch(
+async def test_a_body_that_cannot_be_decoded_parks_its_key_within_the_batch(
     transactions: Transactions, processor: BatchProcessor
 ) -> None:
-    broken = received("a", 0, **{m.TYPE: "letters.Unknown"})
+    broken = replace(received("a", 0), body=b"{broken")
     await processor.process([received("a", 1), broken, received("a", 2)])
     assert await done_of(transactions, "a") == [1]
     assert await states(transactions) == [("DEAD", 1), ("PARKED", 0)]
@@ -245,7 +255,7 @@ async def test_a_discard_keeps_the_row_and_lets_the_key_go_on(
 async def test_a_letter_behind_another_of_its_key_cannot_be_redriven(
     transactions: Transactions, processor: BatchProcessor
 ) -> None:
-    broken = [received("a", n, **{m.TYPE: "letters.Unknown"}) for n in (1, 2)]
+    broken = [replace(received("a", n), body=b"{broken") for n in (1, 2)]
     await processor.process(broken)
     ids = await rows(transactions, "SELECT id FROM dead_letters ORDER BY id")
     with pytest.raises(NotResolvable, match=f"waits behind {ids[0]}"):
@@ -301,7 +311,7 @@ async def test_a_previous_owner_that_parks_late_is_waited_for(
     handle the second one although, when it looked, nothing was parked."""
     batch = [received("a", 1), received("a", 2)]
     async with begin(transactions.engine) as old:
-        await claim(old, "letters", [dict(batch[0].headers)[m.ID].decode()])
+        await claim(old, "letters", [Claim("test", header(batch[0], m.ID))])
         await dead_letters.write(old, "letters", batch[0], "cannot do 1", parks_key=True, identified=True)
         new = asyncio.create_task(processor.process(batch))
         await eventually(lambda: one_waits_for_a_lock(transactions))
@@ -318,6 +328,51 @@ async def test_a_refusal_after_a_statement_of_ones_own_leaves_nothing_but_the_an
     assert await done_of(transactions, "a") == [1, 2]
     assert await states(transactions) == []
     assert await rows(transactions, "SELECT headers->>'ce_outcome' FROM outbox") == ["FAILURE"]
+
+
+async def test_junk_under_the_id_of_a_waiting_command_does_not_make_it_a_duplicate(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    command = received("a", 1)
+    same_id = {m.ID: header(command, m.ID)}
+    junk = [
+        replace(received("b", 1, **same_id), body=b"{broken"),
+        replace(received("a", 1, **same_id), key=b"another"),
+        received("a", 1, **same_id | {m.TYPE: "letters.Unknown"}),
+        received("stranger", 1, **same_id | {m.SOURCE: "a-stranger"}),  # a message, but not that one
+    ]
+    for batch in (junk, [command], junk, [command]):
+        await processor.process(batch)
+    assert await done_of(transactions, "a") == [1]
+    assert await done_of(transactions, "stranger") == [1]
+    assert [state for state, _ in await states(transactions)] == ["DEAD"] * 3
+    sources = await rows(transactions, "SELECT sources FROM processed_messages")
+    assert sources == ["a-stranger test"]
+
+
+async def test_two_sources_of_one_id_in_one_batch_are_two_messages(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    shared = {m.ID: new_id()}
+    batch = [received("a", 1, **shared), received("b", 2, **shared | {m.SOURCE: "other"}), received("c", 3)]
+    await processor.process(batch)
+    await processor.process(batch)
+    assert await rows(transactions, "SELECT n FROM done ORDER BY n") == [1, 2, 3]
+
+
+async def test_releases_with_and_without_sources_know_each_others_duplicates(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    """During a rollout a partition moves from one to the other, and what was not committed comes again."""
+    ours, theirs = received("a", 1), received("a", 2)
+    previous_release = (
+        "INSERT INTO processed_messages (consumer, message_id) VALUES ('letters', '{}') "
+        "ON CONFLICT DO NOTHING RETURNING message_id"
+    )
+    assert len(await rows(transactions, previous_release.format(header(theirs, m.ID)))) == 1
+    await processor.process([ours, theirs])
+    assert await done_of(transactions, "a") == [1]
+    assert await rows(transactions, previous_release.format(header(ours, m.ID))) == []
 
 
 async def test_no_sort_of_rubbish_stops_a_consumer_or_is_kept_twice(
@@ -343,8 +398,7 @@ async def test_no_sort_of_rubbish_stops_a_consumer_or_is_kept_twice(
     ]
     await processor.process(rubbish)
     await processor.process(rubbish)  # a crash before the offset commit
-    async with connect(transactions.engine) as connection:
-        kept = await dead_letters.list_letters(connection)
+    kept = await kept_whole(transactions)
     assert [letter.received for letter in kept] == rubbish  # every byte of them
     assert all(letter.error for letter in kept)
 
@@ -354,6 +408,7 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
     transactions: Transactions, bugs: Bugs, kafka: Kafka, poison: Poison | None
 ) -> None:
     topic = Channel(f"letters.{new_id()}", Kind.COMMAND, key=lambda c: c.key)
+    topic.carries("letters.Do", replies_to=(ANSWERS,))(Do)
     await ensure_topics(kafka.bootstrap, [topic.name], partitions=1)
     bugs.poison = {500}
     keys = [f"key-{n % 10}" for n in range(1000)]
@@ -383,12 +438,11 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
             assert await done_of(transactions, "key-0") == before
 
         await eventually(key_0, within=10)
-        async with connect(transactions.engine) as connection:
-            letter = (await dead_letters.list_letters(connection, states=[State.DEAD]))[0]
+        letter = (await kept_whole(transactions, State.DEAD))[0]
         assert (letter.channel, letter.partition, letter.position) == (topic.name, 0, 500)
         assert (letter.consumer, letter.key, letter.attempts) == ("letters", b"key-0", 1)
         assert (letter.headers, letter.body) == (list(records[500].headers), records[500].body)
-        assert letter.message_id == dict(records[500].headers)[m.ID].decode()
+        assert letter.message_id == header(records[500], m.ID)
         assert "RuntimeError: cannot do 500" in letter.error
         bugs.poison = set()
         await ordered(transactions, letter.id)

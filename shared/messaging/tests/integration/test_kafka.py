@@ -14,14 +14,13 @@ from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import TransientError
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import WrongPartitions, ensure_topics
 from ftgo_messaging.message import Kind, Message
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -29,10 +28,7 @@ from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 seen = Table(
     "seen",
     METADATA,
@@ -90,7 +86,7 @@ async def publish(transactions: Transactions, bootstrap: str, keys: list[str], c
     async def events(uow: UnitOfWork) -> None:
         for n in range(count):
             for key in keys:
-                uow.publish(Tick(n=n), subject=key, version=n)
+                uow.publish(Tick(n=n), subject=key, version=n + 1)
 
     await transactions.run_step(Step(events))
     publisher = KafkaPublisher(bootstrap, "test")
@@ -175,7 +171,7 @@ async def test_poison_of_every_sort_is_kept_and_the_subscriber_lives_on(
     await eventually(lambda: drained(bootstrap, group), within=30)
     await first.stop()
     before = (await rows(transactions, "SELECT count(*) FROM dead_letters"))[0][0]
-    headers = [(m.ID, new_id().encode()), (m.TYPE, b"test.Tick")]
+    headers = [(m.ID, new_id().encode()), (m.TYPE, b"test.Tick"), (m.SOURCE, b"test"), (m.SEQUENCE, b"1")]
     for value, given in [
         (b"not json", headers),
         (b'{"n": 1}', [(m.ID, new_id().encode()), (m.TYPE, b"test.Nobody")]),
@@ -225,7 +221,7 @@ async def test_a_killed_kafka_delays_and_loses_nothing(
 
     async def tick(n: int) -> None:
         async def event(uow: UnitOfWork) -> None:
-            uow.publish(Tick(n=n), subject=key, version=n)
+            uow.publish(Tick(n=n), subject=key, version=n + 1)
 
         await transactions.run_step(Step(event))
 

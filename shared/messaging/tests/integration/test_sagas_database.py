@@ -17,27 +17,23 @@ from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import begin
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.message import Kind
+from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
 from ftgo_messaging.replies import Reply, Success
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState, saga_instances, saga_instances_table
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.recovery import STUCK, count_stuck, reconcile, reconcile_forever
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step, Transactions
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 INSTANCES = saga_instances(saga_instances_table(METADATA))
 REPLIES = Channel("flight.replies", Kind.REPLY)
 COMMANDS = Channel("flight.commands", Kind.COMMAND, key=lambda c: c.flight)

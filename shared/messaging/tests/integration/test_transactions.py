@@ -1,6 +1,7 @@
 """The messaging library against a real PostgreSQL: atomicity, duplicates, order, relay, sagas."""
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +14,16 @@ from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import begin, connect
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import DomainError, is_transient, sqlstate
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.message import Kind, Message, Received
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
 from ftgo_messaging.replies import Success
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import GroupCommit, Step, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -31,10 +31,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 counters = Table(
     "counters",
     METADATA,
@@ -121,16 +118,22 @@ def processor(transactions: Transactions) -> BatchProcessor:
     return BatchProcessor(handlers, transactions)
 
 
+_positions = itertools.count()
+
+
 def received(counter: str, amount: int, message_id: str | None = None, **headers: str) -> Received:
     every = {
         m.ID: message_id or new_id(),
         m.TYPE: "counter.Add",
+        m.SOURCE: "test",
         m.REPLY_CHANNEL: REPLIES.name,
         m.SAGA_ID: counter,
         **headers,
     }
     body = json.dumps({"id": counter, "amount": amount}).encode()
-    return Received(COMMANDS.name, 0, 0, counter.encode(), [(k, v.encode()) for k, v in every.items()], body)
+    return Received(
+        COMMANDS.name, 0, next(_positions), counter.encode(), [(k, v.encode()) for k, v in every.items()], body
+    )
 
 
 async def rows(transactions: Transactions, sql: str) -> list[Any]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import json
 import os
 import sys
 import time
@@ -17,18 +16,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.progress import AGE, LAG
 from ftgo_messaging.kafka.subscriber import ChannelConsumer, ConsumerStuck
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Kind, Message
-from ftgo_messaging.outbox.table import outbox_table
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -39,9 +37,7 @@ pytestmark = pytest.mark.slow
 
 PARTITIONS = 4
 METADATA = MetaData()
-outbox_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 steps = Table(
     "steps",
     METADATA,
@@ -49,10 +45,8 @@ steps = Table(
     Column("key", Text, nullable=False),
     Column("n", Integer, nullable=False),
 )
-DECLARED = Channel("trouble.events", Kind.EVENT)
 
 
-@DECLARED.carries("trouble.Stepped")
 class Stepped(DomainEvent, frozen=True, kw_only=True):
     n: int
 
@@ -82,6 +76,7 @@ async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
 async def channel(kafka: Kafka) -> Channel:
     """A topic of the test's own."""
     channel = Channel(f"trouble.{new_id()}", Kind.EVENT)
+    channel.carries("trouble.Stepped")(Stepped)
     await ensure_topics(kafka.bootstrap, [channel.name], partitions=PARTITIONS)
     return channel
 
@@ -130,14 +125,12 @@ async def publish(kafka: Kafka, channel: Channel, keys: Iterable[str], numbers: 
     keys = list(keys)
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
         for n in numbers:
+            events = [writer.event_message(Stepped(n=n), new_id(), "test", None, key, n + 1) for key in keys]
             sent = [
                 await producer.send(
-                    channel.name,
-                    json.dumps({"n": n}).encode(),
-                    key=key.encode(),
-                    headers=[(m.ID, new_id().encode()), (m.TYPE, b"trouble.Stepped")],
+                    channel.name, x.body, x.key.encode(), headers=[(h, v.encode()) for h, v in x.headers.items()]
                 )
-                for key in keys
+                for x in events
             ]
             await asyncio.gather(*sent)
 

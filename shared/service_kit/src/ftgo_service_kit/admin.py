@@ -13,7 +13,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from ftgo_messaging.connection import Connection, begin, connect
 from ftgo_messaging.errors import DomainError
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED, DeadLetter, State
+from ftgo_messaging.inbox.dead_letters import UNRESOLVED
+from ftgo_messaging.inbox.letter import DeadLetter, State, document
 
 from ftgo_service_kit.bearer import Bearer
 from ftgo_service_kit.paging import BadCursor
@@ -54,7 +55,7 @@ def admin_router(bearer: Bearer) -> APIRouter:
     async def get_dead_letter(request: Request, letter_id: int) -> dict[str, Any]:
         """One of them, whole."""
         async with connect(request.app.state.engine) as connection:
-            return dead_letters.document(await dead_letters.get_letter(connection, _small(letter_id)))
+            return document(await dead_letters.get_letter(connection, _small(letter_id)))
 
     @router.post("/{letter_id}/redrive", status_code=202, responses=responses(404, 409))
     async def redrive(request: Request, letter_id: int, subject: writer) -> dict[str, Any]:
@@ -91,7 +92,7 @@ async def _written(
 
 
 def _without_body(letter: DeadLetter) -> dict[str, Any]:
-    whole = dead_letters.document(letter)
+    whole = document(letter)
     return {name: whole[name] for name in whole if name not in {"headers", "body", "bodyBase64"}}
 
 

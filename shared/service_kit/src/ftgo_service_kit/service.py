@@ -9,7 +9,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 import uvicorn
@@ -17,6 +17,7 @@ import uvloop
 from fastapi import FastAPI
 from ftgo_messaging import retention
 from ftgo_messaging.channel import Channel
+from ftgo_messaging.consumer.consumer import Consumer
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
@@ -59,30 +60,6 @@ class Part(StrEnum):
 
 
 ALL_PARTS = frozenset(Part)
-
-
-class Consumer(Protocol):
-    """Something that reads messages beside HTTP."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def progress_ok(self) -> bool:
-        """Whether it is connected and its last work succeeded; part of readiness."""
-        ...
-
-    async def start(self) -> None:
-        """Returns at once, and keeps trying while the broker is away."""
-        ...
-
-    async def stop(self) -> None:
-        """Finish what is in flight."""
-        ...
-
-    async def watch(self) -> None:
-        """Look after it until cancelled. Raises when it cannot go on in this process."""
-        ...
 
 
 class Service:

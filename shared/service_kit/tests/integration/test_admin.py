@@ -17,9 +17,9 @@ from ftgo_messaging.connection import begin
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import Received, State
+from ftgo_messaging.inbox.letter import State
 from ftgo_messaging.inbox.table import dead_letters_table
-from ftgo_messaging.message import ID, TYPE, Kind
+from ftgo_messaging.message import ID, TYPE, Kind, Received
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.bearer import read_public_key
 from ftgo_service_kit.service import Service

@@ -10,7 +10,7 @@ from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.connection import begin
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.deduplicator import claim
+from ftgo_messaging.inbox.deduplicator import Claim, claim
 from ftgo_messaging.inbox.table import processed_messages_table
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transactions import Step
@@ -113,7 +113,7 @@ async def test_clients_that_go_away_leave_no_connection_behind(service: Service)
 
 async def test_a_paused_owner_of_an_id_is_cut_off_by_the_database(service: Service) -> None:
     """It stopped in the middle of its transaction; its successor waits for the same id, but not for ever."""
-    message = new_id()
+    message = Claim("test", new_id())
     async with service.engine.connect() as connection:
         limit = (await connection.execute(text("SHOW idle_in_transaction_session_timeout"))).scalar_one()
     assert limit == "20s"

@@ -5,18 +5,13 @@ from typing import Any
 
 from ftgo_contracts.money import Money
 from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_position_table
+from ftgo_messaging.tables import messaging_tables
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Numeric, Table, Text, Uuid
 
 from ftgo_consumer.domain.consumer import Consumer, ConsumerStatus
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 
 consumers = Table(
     "consumers",

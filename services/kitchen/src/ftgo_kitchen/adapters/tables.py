@@ -5,8 +5,7 @@ from typing import Any
 
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_position_table
+from ftgo_messaging.tables import messaging_tables
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
@@ -14,11 +13,7 @@ from ftgo_kitchen.domain.restaurant import Address, MenuItem, Restaurant
 from ftgo_kitchen.domain.ticket import LineItem, Ticket, TicketState
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 
 restaurants = Table(
     "restaurants",

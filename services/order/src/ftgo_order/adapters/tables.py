@@ -8,20 +8,15 @@ from typing import Any
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_position_table
 from ftgo_messaging.sagas.instance import saga_instances_table
+from ftgo_messaging.tables import messaging_tables
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
 from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Rejection, Revision
 
 METADATA = MetaData()
-outbox_table(METADATA)
-relay_lease_table(METADATA)
-relay_position_table(METADATA)
-processed_messages_table(METADATA)
-dead_letters_table(METADATA)
+messaging_tables(METADATA)
 SAGA_INSTANCES = saga_instances_table(METADATA)
 
 orders = Table(

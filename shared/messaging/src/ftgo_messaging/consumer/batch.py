@@ -10,24 +10,25 @@ long as nothing waits, that costs nothing.
 
 import asyncio
 import random
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 
 import structlog
 from prometheus_client import Counter
 
 from ftgo_messaging.connection import Connection
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.plan import Plan, parks, plan
 from ftgo_messaging.consumer.tasks import Task, decode
 from ftgo_messaging.errors import is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import Key, Received, State, key_of
-from ftgo_messaging.inbox.deduplicator import claim, claim_and_look
-from ftgo_messaging.transactions import MustRunAlone, Step, Transactions, run_steps
+from ftgo_messaging.inbox.dead_letters import Key
+from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
+from ftgo_messaging.inbox.letter import State
+from ftgo_messaging.message import Received
+from ftgo_messaging.transactions import MustRunAlone, Transactions, run_steps
 from ftgo_messaging.unit_of_work import UnitOfWork
-
-__all__ = ["BatchProcessor", "Received"]
 
 log = structlog.get_logger("ftgo.consumer")
 
@@ -59,7 +60,7 @@ class BatchProcessor:
 
     async def keep(self, received: Received, error: str) -> None:
         """Make a dead letter of a record without trying it. Raises transient errors."""
-        await self._commit([Task(received, error=error)])
+        await self._keep(Task(received, error=error))
 
     async def _process(self, tasks: Sequence[Task]) -> None:
         """All in one transaction. Where that is not possible, the halves, one after the other: one guilty message of
@@ -79,71 +80,65 @@ class BatchProcessor:
                 await self._process(tasks[half:])
 
     async def _process_alone(self, task: Task) -> None:
+        if not task.error:
+            error = await tried(lambda: self._commit([task]))
+            if isinstance(error, MustRunAlone):
+                # Its own statements are rolled back by now; its refusal still is the answer.
+                refused = task.refused(error.refusal)
+                error = await tried(lambda: self._commit([refused]))
+            if error is None:
+                return
+            task = task.failed(error)
+        await self._keep(task)
+
+    async def _keep(self, task: Task) -> None:
+        """Make a dead letter of it, whole. Where not even that can be done, which would be a bug of ours, without what
+        may be the reason: a record that can be neither handled nor kept would come first for ever."""
         error = await tried(lambda: self._commit([task]))
-        if isinstance(error, MustRunAlone):
-            # Its own statements are rolled back by now; its refusal still is the answer.
-            await self._commit([task.refused(error.refusal)])
-        elif error is not None:
-            await self._commit([Task(task.received, task.message, error=trace_of(error))])
+        if error is not None:
+            log.error("dead_letter.not_whole", consumer=self._consumer, exc_info=error)
+            await self._commit([_bare(task, error)])
 
     async def _commit(self, tasks: Sequence[Task]) -> None:
         """In one transaction: run the tasks, keep those that have an error, and those whose key is parked."""
         if not tasks:
             return
 
-        async def body(uow: UnitOfWork, connection: Connection) -> tuple[int, list[tuple[Task, State]]]:
+        async def body(uow: UnitOfWork, connection: Connection) -> Plan:
             new, parked = await self._claim(connection, tasks)
             failpoint("inbox.claimed")
-            steps: list[Step[None]] = []
-            kept: list[tuple[Task, State]] = []
-            for task in tasks:
-                if task.claims is not None:
-                    if task.claims not in new:
-                        continue
-                    new.discard(task.claims)  # the same id twice in one batch
-                key = key_of(task.received)
-                if task.error:
-                    kept.append((task, State.DEAD))
-                    if key is not None and self._parks(task):
-                        parked.add(key)
-                elif key in parked:
-                    kept.append((task, State.PARKED))
-                else:
-                    steps.append(task.step())
-            await run_steps(uow, steps)
+            decided = plan(tasks, new, parked, self._parking)
+            await run_steps(uow, [task.step() for task in decided.run])
             failpoint("consumer.flushed")
-            for task, state in kept:
+            for task, state in decided.kept:
                 await dead_letters.write(
                     connection,
                     self._consumer,
                     task.received,
                     task.error or "an earlier message of this key is a dead letter",
                     state=state,
-                    parks_key=self._parks(task),
+                    parks_key=parks(task, self._parking),
                     identified=task.claims is not None,
                 )
-            return len(steps), kept
+            return decided
 
-        handled, kept = await self.transactions.run(body)
-        HANDLED.labels(self._consumer, "handled").inc(handled)
-        HANDLED.labels(self._consumer, "duplicate").inc(len(tasks) - handled - len(kept))
-        for task, state in kept:
+        decided = await self.transactions.run(body)
+        HANDLED.labels(self._consumer, "handled").inc(len(decided.run))
+        HANDLED.labels(self._consumer, "duplicate").inc(decided.duplicates)
+        for task, state in decided.kept:
             self._tell(task, state)
 
-    async def _claim(self, connection: Connection, tasks: Sequence[Task]) -> tuple[set[str], set[Key]]:
-        """The ids that are new, and the keys that are parked."""
-        ids = list(dict.fromkeys(t.claims for t in tasks if t.claims is not None))
+    async def _claim(self, connection: Connection, tasks: Sequence[Task]) -> tuple[set[Claim], set[Key]]:
+        """The claims that are new, and the keys that are parked."""
+        claims = list(dict.fromkeys(t.claims for t in tasks if t.claims is not None))
         if not self._parking:
-            return await claim(connection, self._consumer, ids), set()
-        new, look = await claim_and_look(connection, self._consumer, ids)
-        keys = {key for t in tasks if self._parks(t) and (key := key_of(t.received)) is not None}
+            return await claim(connection, self._consumer, claims), set()
+        new, look = await claim_and_look(connection, self._consumer, claims)
+        keys = {t.key for t in tasks if t.key is not None and parks(t, self._parking)}
         # What claims no id waits for nobody in ``claim_and_look``, so its answer may be too old.
         if not keys or not (look or any(t.claims is None for t in tasks)):
             return new, set()
         return new, await dead_letters.parked_keys(connection, self._consumer, keys)
-
-    def _parks(self, task: Task) -> bool:
-        return task.received.channel in self._parking
 
     def _tell(self, task: Task, state: State) -> None:
         received = task.received
@@ -155,7 +150,7 @@ class BatchProcessor:
             channel=received.channel,
             partition=received.partition,
             offset=received.position,
-            error=task.error.strip().splitlines()[-1] if task.error.strip() else None,
+            error=task.error.strip().splitlines()[-1][:500] if task.error.strip() else None,
         )
 
 
@@ -176,6 +171,9 @@ async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
     return None
 
 
-def trace_of(error: BaseException) -> str:
-    """The end of its stack trace, for the dead letter."""
-    return "".join(traceback.format_exception(error))[-4000:]
+def _bare(task: Task, error: Exception) -> Task:
+    """Where the record stands, and its body; the rest is left where it is."""
+    received = task.received
+    place = f"{received.channel}/{received.partition}/{received.position}"
+    why = f"Its key and headers could not be kept ({error!r}): they stand at {place}.\n"
+    return Task(replace(received, key=None, headers=[]), error=why + task.error)

@@ -12,11 +12,11 @@ import structlog
 from sqlalchemy import text
 
 from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.consumer.batch import BatchProcessor, trace_of, tried
-from ftgo_messaging.consumer.tasks import decode
+from ftgo_messaging.consumer.batch import BatchProcessor, tried
+from ftgo_messaging.consumer.tasks import decode, trace_of
 from ftgo_messaging.errors import DomainError, Undecodable, is_transient
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import State
+from ftgo_messaging.inbox.letter import State
 from ftgo_messaging.transactions import MustRunAlone, run_steps
 from ftgo_messaging.unit_of_work import UnitOfWork
 

@@ -1,19 +1,20 @@
 """From a record of the broker to a step of a transaction: decoded, checked, with the handler of its type."""
 
+import traceback
 from dataclasses import dataclass, replace
 from typing import Any
-from uuid import UUID
 
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.consumer.envelope import key_of, open_envelope
 from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
 from ftgo_messaging.errors import DomainError, Undecodable
 from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.inbox.dead_letters import Received
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.inbox.dead_letters import Key
+from ftgo_messaging.inbox.deduplicator import Claim
+from ftgo_messaging.message import Kind, Message, Received
 from ftgo_messaging.outbox.writer import check_return_address
-from ftgo_messaging.registry import by_name
 from ftgo_messaging.replies import Failure, Reply, Success
 from ftgo_messaging.transactions import Step
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -21,7 +22,9 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """A record with its handler; or with the ``error`` for which it becomes a dead letter."""
+    """A record with its handler; or with the ``error`` for which it becomes a dead letter.
+
+    Without ``message`` nothing of the record is believed; without ``handler`` its envelope is, but not its body."""
 
     received: Received
     message: Message | None = None
@@ -31,15 +34,28 @@ class Task:
     refusal: DomainError | None = None
 
     @property
-    def claims(self) -> str | None:
-        """The message id to be recorded as handled; None for one that recognises a repetition itself, or has no id."""
-        if self.message is None or (self.handler is not None and not self.error and not self.handler.deduplicate):
+    def claims(self) -> Claim | None:
+        """What is to be recorded as handled. None for what was not decoded, and for what recognises a repetition
+        itself."""
+        if self.message is None or self.handler is None or not (self.error or self.handler.deduplicate):
             return None
-        return self.message.id
+        return Claim(self.message.headers[m.SOURCE], self.message.id)
+
+    @property
+    def key(self) -> Key | None:
+        """Whose order it takes part in. None for what is no message of the channel, or has a key that is not its own:
+        nothing may have to wait for that."""
+        if self.message is None or self.received.key is None:
+            return None
+        return self.received.channel, self.received.key
 
     def refused(self, refusal: DomainError) -> "Task":
         """The same, known to end in this refusal: only the failure reply is left to do."""
         return replace(self, refusal=refusal)
+
+    def failed(self, error: BaseException) -> "Task":
+        """The same, to become a dead letter for this error."""
+        return replace(self, error=trace_of(error))
 
     def step(self) -> Step[None]:
         """What its handler does, and the reply."""
@@ -74,38 +90,33 @@ class Task:
 
 
 def decode(received: Received, handlers: MessageHandlers) -> Task | None:
-    """The task; None for a known type that this consumer does not care about."""
+    """The task; None for a type of the channel that this consumer does not care about. Never raises: a record for which
+    our own code has a bug would come first for ever."""
     message: Message | None = None
     try:
-        message = _as_message(received)
-        kind = by_name(message.type)
-        handler = handlers.find(message.type)
+        kind, message = open_envelope(received)
+        handler = handlers.find(kind.name)
         if handler is None:
             return None
+        body = codec.decode(message.body, kind.cls)
+        key = key_of(kind, message, body)
+        if received.key is None or key != message.key:
+            return Task(received, error=f"the key is {_shown(received.key)}; by the rule of {kind.name} it is {key!r}")
         check_return_address(kind, message)
-        return Task(received, message, codec.decode(message.body, kind.cls), handler)
+        return Task(received, message, body, handler)
     except Undecodable as error:
         return Task(received, message, error=str(error))
+    except Exception as error:
+        return Task(received, message).failed(error)
 
 
-def _as_message(received: Received) -> Message:
-    try:
-        headers = {name: value.decode() for name, value in received.headers if value is not None}
-        key = (received.key or b"").decode()
-    except UnicodeDecodeError as error:
-        raise Undecodable(f"headers or key are not UTF-8: {error}") from error
-    message_id = headers.get(m.ID, "")
-    if not _is_uuid(message_id):
-        raise Undecodable(f"{m.ID} is {message_id!r}, not a UUID")
-    return Message(message_id, received.channel, key, headers, received.body or b"")
+def _shown(key: bytes | None) -> str:
+    return "missing" if key is None else repr(key[:100].decode(errors="backslashreplace"))
 
 
-def _is_uuid(text: str) -> bool:
-    # Only in the form in which the database gives it back: another would not be found among the ids that are new.
-    try:
-        return len(text) == 36 and str(UUID(text)) == text
-    except ValueError:
-        return False
+def trace_of(error: BaseException) -> str:
+    """The end of its stack trace, for the dead letter."""
+    return "".join(traceback.format_exception(error))[-4000:]
 
 
 def failure_of(refusal: DomainError) -> Reply:

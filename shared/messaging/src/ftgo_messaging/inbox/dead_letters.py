@@ -8,82 +8,15 @@ The first unresolved letter of a parked key decides. Who resolves it sets the ne
 transaction if it is parked, so the queue of a key is worked off in its order, and stops at the next dead one.
 """
 
-from base64 import b64decode, b64encode
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from collections.abc import Collection, Sequence
 from typing import Any
 
-import msgspec
 from sqlalchemy import text
 
-from ftgo_messaging import message as m
 from ftgo_messaging.connection import Connection
 from ftgo_messaging.errors import DomainError
-
-
-class State(StrEnum):
-    DEAD = "DEAD"
-    PARKED = "PARKED"
-    REDRIVE = "REDRIVE"
-    REDRIVEN = "REDRIVEN"
-    DISCARDED = "DISCARDED"
-
-
-class Poison(StrEnum):
-    """What a message that cannot be handled means for the later ones of its key."""
-
-    PARK_KEY = "PARK_KEY"
-    GO_ON = "GO_ON"
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """A record as it came from the broker, nothing decoded yet."""
-
-    channel: str
-    partition: int
-    position: int
-    key: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    body: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Key, headers and body are the bytes that came."""
-
-    id: int
-    consumer: str
-    message_id: str | None
-    channel: str
-    partition: int
-    position: int
-    key: bytes | None
-    headers: Sequence[tuple[str, bytes | None]]
-    body: bytes | None
-    error: str
-    failed_at: datetime
-    state: State
-    attempts: int
-    parks_key: bool
-    resolved_at: datetime | None
-
-    @property
-    def type(self) -> str | None:
-        return header(self.received, m.TYPE)
-
-    @property
-    def received(self) -> Received:
-        """The record as it came."""
-        return Received(self.channel, self.partition, self.position, self.key, self.headers, self.body)
-
-
-def header(received: Received, name: str) -> str | None:
-    """A header as readable text; what is not UTF-8 of it is replaced."""
-    value = next((v for n, v in received.headers if n == name), None)
-    return None if value is None else value.decode(errors="replace")
+from ftgo_messaging.inbox.letter import DeadLetter, State, from_row, storable, to_row
+from ftgo_messaging.message import Received
 
 
 class NoSuchDeadLetter(DomainError):
@@ -98,41 +31,15 @@ class NotResolvable(DomainError):
     status = 409
 
 
-def document(letter: DeadLetter) -> dict[str, Any]:
-    """The letter for people and programs: text where it is text, the exact body in base64 where it is not."""
-    body = letter.body
-    try:
-        bodies = {"body": None if body is None else body.decode()}
-    except UnicodeDecodeError:
-        bodies = {"bodyBase64": b64encode(body or b"").decode()}
-    return {
-        "id": letter.id,
-        "state": letter.state.value,
-        "attempts": letter.attempts,
-        "consumer": letter.consumer,
-        "channel": letter.channel,
-        "partition": letter.partition,
-        "offset": letter.position,
-        "key": _readable(letter.key),
-        "messageId": letter.message_id,
-        "type": letter.type,
-        "failedAt": letter.failed_at.isoformat(),
-        "parksKey": letter.parks_key,
-        "resolvedAt": None if letter.resolved_at is None else letter.resolved_at.isoformat(),
-        "headers": [[name, _readable(value)] for name, value in letter.headers],
-        **bodies,
-        "error": letter.error,
-    }
-
-
-def _readable(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="backslashreplace")
-
-
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 # A record without an id is not recognised as handled when it comes again after a crash: by where it stood, it is. The
-# body is compared, because a topic that was created anew numbers its records from 0 again.
+# body is compared, because a topic that was created anew numbers its records from 0 again. The lock: two owners of a
+# partition may have it in hand at the same moment, and the later one looks when the earlier one has committed.
+_LOCK_ORIGIN = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:consumer AS text) || ' ' || CAST(:channel AS text) || ' ' || "
+    "CAST(CAST(:partition AS integer) AS text) || ' ' || CAST(CAST(:position AS bigint) AS text), 0))"
+)
 _INSERT = text(
     "INSERT INTO dead_letters "
     "(consumer, message_id, channel, partition, position, key, headers, body, error, state, attempts, parks_key) "
@@ -144,21 +51,20 @@ _INSERT = text(
     "AND body IS NOT DISTINCT FROM CAST(:body AS bytea))"
 )
 
+# Of a key that may have a megabyte only its hash is in the index (dead_letters_parked). The key itself is compared too.
+_KEY = "sha256(key) = sha256(CAST(:key AS bytea)) AND key = CAST(:key AS bytea)"
+
 # The last unresolved letter of each key is share-locked: whoever resolves it at this moment is waited for, and if that
 # has emptied the queue, the key is free. Otherwise a message could be parked behind a letter that is no longer there.
 _PARKED = text(
     "SELECT k.channel, k.key FROM unnest(CAST(:channels AS text[]), CAST(:keys AS bytea[])) AS k(channel, key), "
     "LATERAL (SELECT id FROM dead_letters AS d WHERE d.consumer = CAST(:consumer AS text) "
-    "AND d.channel = k.channel AND d.key = k.key AND d.parks_key AND d.resolved_at IS NULL "
-    "ORDER BY d.id DESC LIMIT 1 FOR SHARE) AS last"
+    "AND d.channel = k.channel AND sha256(d.key) = sha256(k.key) AND d.key = k.key "
+    "AND d.parks_key AND d.resolved_at IS NULL ORDER BY d.id DESC LIMIT 1 FOR SHARE) AS last"
 )
 
 Key = tuple[str, bytes]
-
-
-def key_of(received: Received) -> Key | None:
-    """What is parked: a key of a channel. A record without a key has no order, so nothing waits for it."""
-    return None if received.key is None else (received.channel, received.key)
+"""What is parked: a key of a channel."""
 
 
 async def parked_keys(connection: Connection, consumer: str, keys: Collection[Key]) -> set[Key]:
@@ -166,24 +72,6 @@ async def parked_keys(connection: Connection, consumer: str, keys: Collection[Ke
     ordered = sorted(keys)
     parameters = {"consumer": consumer, "channels": [k[0] for k in ordered], "keys": [k[1] for k in ordered]}
     return {(row[0], row[1]) for row in await connection.execute(_PARKED, parameters)}
-
-
-def _storable(value: str) -> str:
-    return value.replace("\x00", "\\0")  # PostgreSQL's text cannot hold U+0000
-
-
-def _header_to_json(name: str, value: bytes | None) -> list[str | None]:
-    """[name, text]; for bytes that are not UTF-8, [name, null, base64]."""
-    try:
-        return [name, None if value is None else value.decode()]
-    except UnicodeDecodeError:
-        return [name, None, b64encode(value or b"").decode()]
-
-
-def _header_from_json(name: str, value: str | None = None, encoded: str | None = None) -> tuple[str, bytes | None]:
-    if encoded is not None:
-        return name, b64decode(encoded)
-    return name, None if value is None else value.encode()
 
 
 async def write(
@@ -197,53 +85,43 @@ async def write(
     identified: bool,
 ) -> None:
     """Keep a record. ``identified``: its id is claimed in this transaction, so it cannot be here already."""
-    message_id = header(received, m.ID)
     parameters = {
+        **to_row(received, error),
         "consumer": consumer,
-        "message_id": None if message_id is None else _storable(message_id),
-        "channel": received.channel,
-        "partition": received.partition,
-        "position": received.position,
-        "key": received.key,
-        "headers": msgspec.json.encode([_header_to_json(*h) for h in received.headers]).decode(),
-        "body": received.body,
-        "error": _storable(error),
         "state": state.value,
         "attempts": 0 if state is State.PARKED else 1,
         "parks_key": parks_key and received.key is not None,
         "identified": identified,
     }
+    if not identified:
+        await connection.execute(_LOCK_ORIGIN, parameters)
     await connection.execute(_INSERT, parameters)
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
-_COLUMNS = (
-    "id, consumer, message_id, channel, partition, position, key, CAST(headers AS text) AS headers, body, error, "
-    "failed_at, state, attempts, parks_key, resolved_at"
+_SHORT = (
+    "id, consumer, message_id, channel, partition, position, key, error, failed_at, state, attempts, parks_key, "
+    "resolved_at"
 )
+_COLUMNS = f"{_SHORT}, CAST(headers AS text) AS headers, body"
 _GET = text(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = :id")  # noqa: S608 - constants
 _TAKE = text(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = :id FOR UPDATE")  # noqa: S608
 _LIST = text(
-    f"SELECT {_COLUMNS} FROM dead_letters WHERE id > :after "  # noqa: S608
-    "AND state = ANY(CAST(:states AS text[])) ORDER BY id LIMIT :limit"
+    f"SELECT {_SHORT}, NULL AS body, "  # noqa: S608
+    "CASE WHEN octet_length(CAST(headers AS text)) <= 20000 THEN CAST(headers AS text) ELSE '[]' END AS headers "
+    "FROM dead_letters WHERE id > :after AND state = ANY(CAST(:states AS text[])) ORDER BY id LIMIT :limit"
 )
-_headers_of = msgspec.json.Decoder(list[list[Any]])
-
 UNRESOLVED = (State.DEAD, State.PARKED, State.REDRIVE)
-
-
-def _from_row(row: Mapping[str, Any]) -> DeadLetter:
-    headers = [_header_from_json(*h) for h in _headers_of.decode(row["headers"])]
-    return DeadLetter(**{**dict(row), "headers": headers, "state": State(row["state"])})
 
 
 async def list_letters(
     connection: Connection, *, after: int = 0, limit: int = 50, states: Collection[State] = UNRESOLVED
 ) -> list[DeadLetter]:
-    """Letters in the order in which they came, from behind the id ``after``."""
+    """Letters in the order in which they came, from behind the id ``after``. Without their bodies, and without headers
+    of more than 20 kB: a hundred letters may have hundreds of megabytes."""
     parameters = {"after": after, "limit": limit, "states": [s.value for s in states]}
-    return [_from_row(row) for row in await connection.execute(_LIST, parameters)]
+    return [from_row(row) for row in await connection.execute(_LIST, parameters)]
 
 
 async def get_letter(connection: Connection, letter_id: int) -> DeadLetter:
@@ -254,20 +132,20 @@ async def get_letter(connection: Connection, letter_id: int) -> DeadLetter:
 def _one(rows: Sequence[Any], letter_id: int) -> DeadLetter:
     if not rows:
         raise NoSuchDeadLetter(f"There is no dead letter {letter_id}.")
-    return _from_row(rows[0])
+    return from_row(rows[0])
 
 
 # -- resolving -------------------------------------------------------------------------------------------------------
 
 _EARLIER = text(
-    "SELECT min(id) FROM dead_letters WHERE consumer = :consumer AND channel = :channel AND key = :key "
+    f"SELECT min(id) FROM dead_letters WHERE consumer = :consumer AND channel = :channel AND {_KEY} "  # noqa: S608
     "AND parks_key AND resolved_at IS NULL AND id < :id"
 )
 _SET = text("UPDATE dead_letters SET state = :state WHERE id = :id")
 _RESOLVE = text("UPDATE dead_letters SET state = :state, resolved_at = now() WHERE id = :id")
 _NEXT = text(
-    "UPDATE dead_letters SET state = 'REDRIVE' WHERE state = 'PARKED' AND id = ("
-    "SELECT min(id) FROM dead_letters WHERE consumer = :consumer AND channel = :channel AND key = :key "
+    "UPDATE dead_letters SET state = 'REDRIVE' WHERE state = 'PARKED' AND id = ("  # noqa: S608
+    f"SELECT min(id) FROM dead_letters WHERE consumer = :consumer AND channel = :channel AND {_KEY} "
     "AND parks_key AND resolved_at IS NULL)"
 )
 _FAILED = text(
@@ -322,4 +200,4 @@ async def resolve(connection: Connection, letter: DeadLetter, state: State) -> N
 
 async def failed_again(connection: Connection, letter: DeadLetter, error: str) -> None:
     """A redrive has failed: dead once more, and its key stays parked."""
-    await connection.execute(_FAILED, {"id": letter.id, "error": _storable(error)})
+    await connection.execute(_FAILED, {"id": letter.id, "error": storable(error)})

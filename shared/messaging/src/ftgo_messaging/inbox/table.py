@@ -22,20 +22,24 @@ from sqlalchemy.dialects.postgresql import JSON
 
 def processed_messages_table(metadata: MetaData) -> Table:
     """Key = (consumer, message id). The consumer's name is independent of the Kafka group id: a renamed group must
-    not repeat effects."""
+    not repeat effects.
+
+    ``sources`` are those whose message of this id was handled, separated by blanks; more than one is rare. Empty means
+    all of them: so does the release write that knows no sources (docs/adr/0009)."""
     return Table(
         "processed_messages",
         metadata,
         Column("consumer", Text, primary_key=True),
         Column("message_id", Uuid(as_uuid=False), primary_key=True),
         Column("processed_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("sources", Text, nullable=False, server_default=""),
     )
 
 
 def dead_letters_table(metadata: MetaData) -> Table:
     """Messages that could not be handled, whole: nothing that Kafka delivered is thrown away.
 
-    ``id`` is the order in which they came. ``state`` is one of ``inbox.dead_letters.State``; ``resolved_at`` is null
+    ``id`` is the order in which they came. ``state`` is one of ``inbox.letter.State``; ``resolved_at`` is null
     as long as something is to be done. With ``parks_key`` later messages of the key wait here as well."""
     table = Table(
         "dead_letters",
@@ -59,7 +63,9 @@ def dead_letters_table(metadata: MetaData) -> Table:
     c = table.c
     # The parked keys of a consumer: empty as a rule, and then a look at it costs nothing.
     parked = text("parks_key AND resolved_at IS NULL")
-    Index("dead_letters_parked", c.consumer, c.channel, c.key, c.id, postgresql_where=parked)
+    # By the hash of the key: an entry of an index has 2.7 kB at most, a key of Kafka may have a megabyte.
+    Index("dead_letters_parked", c.consumer, c.channel, func.sha256(c.key), c.id, postgresql_where=parked)
+    Index("dead_letters_unresolved", c.consumer, c.state, postgresql_where=c.resolved_at.is_(None))
     Index("dead_letters_to_redrive", c.consumer, c.id, postgresql_where=text("state = 'REDRIVE'"))
     Index("dead_letters_resolved", c.resolved_at, postgresql_where=c.resolved_at.is_not(None))
     Index("dead_letters_origin", c.channel, c.partition, c.position)

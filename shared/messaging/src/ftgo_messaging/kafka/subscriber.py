@@ -18,17 +18,16 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.channel import Channel, Poison
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import is_transient
-from ftgo_messaging.inbox.dead_letters import Poison
 from ftgo_messaging.kafka.membership import Membership
 from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.positions import Positions, rewind_batch
 from ftgo_messaging.kafka.progress import Progress
-from ftgo_messaging.message import Kind
+from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.transactions import Transactions
 
 log = structlog.get_logger("ftgo.kafka")

@@ -103,6 +103,10 @@ def event_message(
     kind = by_class(type(event))
     if kind.channel is None or kind.kind is not Kind.EVENT:
         raise LookupError(f"{kind.name} has no event channel")
+    if kind.channel.key is not None and kind.channel.key(event) != subject:
+        raise ValueError(f"{kind.name}: the body is about {kind.channel.key(event)!r}, and the subject is {subject!r}")
+    if not 1 <= version <= m.LAST_SEQUENCE:
+        raise ValueError(f"{kind.name}: {version} is no version: they count from 1 to {m.LAST_SEQUENCE}")
     headers = _headers(kind, message_id, source, subject, cause)
     headers[m.SEQUENCE] = str(version)
     if reply_channel is not None:

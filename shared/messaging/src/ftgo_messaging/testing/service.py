@@ -10,20 +10,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.outbox.table import outbox_table, relay_lease_table
 from ftgo_messaging.transactions import Transactions
-
-
-def messaging_tables(metadata: MetaData) -> None:
-    """The tables that every service of this library has."""
-    for declare in (outbox_table, relay_lease_table, processed_messages_table, dead_letters_table):
-        declare(metadata)
 
 
 @asynccontextmanager

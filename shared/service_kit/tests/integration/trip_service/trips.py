@@ -15,7 +15,7 @@ from ftgo_messaging.replies import Success
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import saga_instances, saga_instances_table
 from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.testing.service import messaging_tables
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 

@@ -1,12 +1,12 @@
 """The tables of the library."""
 
 from alembic import op
-from ftgo_messaging.migrations import DEAD_LETTER_STATES, FIRST_TABLES, LOG_TAILING
+from ftgo_messaging.migrations import ANY_RECORD, DEAD_LETTER_STATES, FIRST_TABLES, LOG_TAILING
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    for statement in (*FIRST_TABLES, *DEAD_LETTER_STATES, *LOG_TAILING):
+    for statement in (*FIRST_TABLES, *DEAD_LETTER_STATES, *LOG_TAILING, *ANY_RECORD):
         op.execute(statement)
