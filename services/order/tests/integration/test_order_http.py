@@ -200,6 +200,14 @@ async def test_fifty_equal_posts_at_once_make_one_order(http, service, restauran
     assert (different.status_code, different.json()["type"]) == (422, "urn:ftgo:idempotency-key-reused")
 
 
+async def test_the_last_moment_that_is_taken_comes_back_with_its_zone(http, restaurant):
+    latest = "9998-12-31T23:59:59.999999Z"
+    path = f"/orders/{new_id()}"
+    made = await http.put(path, json=body(restaurant, deliveryTime=latest))
+    read = await http.get(path)
+    assert [made.json()["deliveryTime"], read.json()["deliveryTime"]] == [latest, latest]
+
+
 async def test_twenty_equal_puts_at_once_make_one_order(http, restaurant):
     path, request = f"/orders/{new_id()}", body(restaurant)
     answers = await asyncio.gather(*(http.put(path, json=request) for _ in range(20)))
@@ -221,6 +229,10 @@ async def test_twenty_equal_puts_at_once_make_one_order(http, restaurant):
         ({"lineItems": [{"menuItemId": "9", "quantity": 1}]}, "lineItems.0.menuItemId"),
         ({"deliveryTime": "tomorrow"}, "deliveryTime"),
         ({"deliveryTime": "9999-12-31T23:59:00-05:00"}, "deliveryTime"),
+        ({"deliveryTime": "2020-01-01T18:00:00Z"}, "deliveryTime"),
+        ({"deliveryTime": "0001-01-01T00:00:00Z"}, "deliveryTime"),
+        ({"deliveryTime": 1}, "deliveryTime"),
+        ({"deliveryTime": "20300101"}, "deliveryTime"),
         ({"consumerId": "1"}, "consumerId"),
         ({"extra": 1}, "extra"),
     ],

@@ -12,20 +12,22 @@ from ftgo_contracts.order import events
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.testing.memory import Memory
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS, ConsumerReplica, RestaurantReplica
-from ftgo_order.adapters.tables import ORDERS, order_history
+from ftgo_order.adapters.tables import IDEMPOTENCY_KEYS, ORDERS, IdempotencyKey, order_history
 from ftgo_order.application import order_steps
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import (
     CreateOrder,
+    DeliveryTimeInThePast,
     KeyUsedOtherwise,
     OrderIdTaken,
     create_order_once,
     put_order,
+    scoped,
 )
 from ftgo_order.application.refusals import ConsumerIsBlocked, UnknownRestaurant
 from ftgo_order.application.revise_order import revise_order
-from ftgo_order.domain.order import Address, Delivery, OrderNotFound, OrderState, WrongState
-from ftgo_order.domain.pricing import MenuItem, RequestedLineItem, UnknownMenuItem
+from ftgo_order.domain.order import Address, Delivery, Order, OrderNotFound, OrderState, WrongState
+from ftgo_order.domain.pricing import MenuItem, RequestedLineItem, UnknownMenuItem, price
 from msgspec import structs
 
 ADDRESS = Address("1 Main Street", None, "Oakland", "CA", "94611")
@@ -122,6 +124,32 @@ async def test_an_id_of_the_clients_own_creates_once(memory):
     other = replace(REQUEST, delivery=replace(DELIVERY, time=datetime(2031, 1, 1, tzinfo=UTC)))
     with pytest.raises(OrderIdTaken):
         await memory.run(lambda uow: put_order(other, order_id, uow))
+
+
+async def test_nothing_is_delivered_in_the_past(memory):
+    late = replace(REQUEST, delivery=replace(DELIVERY, time=datetime(2020, 1, 1, tzinfo=UTC)))
+    with pytest.raises(DeliveryTimeInThePast, match="deliveryTime: must be later than now, which is 2"):
+        await memory.run(lambda uow: put_order(late, new_id(), uow))
+    with pytest.raises(DeliveryTimeInThePast):
+        await memory.run(lambda uow: create_order_once(late, new_id(), "k", uow))
+
+
+async def test_a_repetition_gets_its_old_answer_when_the_time_of_delivery_has_passed(memory):
+    late = replace(REQUEST, delivery=replace(DELIVERY, time=datetime(2020, 1, 1, tzinfo=UTC)))
+    made = Order.create(
+        id=new_id(),
+        consumer_id=ASHA,
+        restaurant_id=SPICE,
+        restaurant_name="Spice",
+        line_items=price(MENU, late.line_items),
+        delivery=late.delivery,
+        fingerprint=late.fingerprint,
+    )
+    key = IdempotencyKey(scoped(late, "k"), ASHA, late.fingerprint, made.id, made.order_total, datetime.now(UTC))
+    memory.put(ORDERS, made)
+    memory.put(IDEMPOTENCY_KEYS, key)
+    assert await memory.run(lambda uow: put_order(late, made.id, uow)) == (made, False)
+    assert (await memory.run(lambda uow: create_order_once(late, new_id(), "k", uow))).order_id == made.id
 
 
 async def test_cancelling_answers_with_the_new_state_and_asks_the_kitchen_of_the_right_restaurant(memory, approved):

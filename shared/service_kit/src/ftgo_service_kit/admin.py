@@ -17,7 +17,7 @@ from ftgo_messaging.inbox.dead_letters import UNRESOLVED
 from ftgo_messaging.inbox.letter import DeadLetter, State, document
 
 from ftgo_service_kit.bearer import Bearer
-from ftgo_service_kit.paging import BadCursor
+from ftgo_service_kit.paging import NOT_OURS, BadCursor
 from ftgo_service_kit.problems import responses
 
 log = structlog.get_logger("ftgo.audit")
@@ -112,7 +112,7 @@ def _decode(cursor: str | None) -> int:
     try:
         last = int(base64.urlsafe_b64decode(cursor.encode()).decode())
     except (binascii.Error, ValueError) as error:
-        raise BadCursor("cursor: not one that this service gave") from error
+        raise BadCursor(NOT_OURS) from error
     if not 0 <= last <= _BIGGEST_ID:
-        raise BadCursor("cursor: not one that this service gave")
+        raise BadCursor(NOT_OURS)
     return last

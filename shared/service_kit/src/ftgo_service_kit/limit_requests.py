@@ -30,7 +30,9 @@ class LimitRequests:
             return
         if self._in_progress >= self._limit:
             REFUSED.inc()
-            detail = "Too many requests are in progress. Nothing was done for this one."
+            detail = (
+                "Too many requests are in progress. This one was not begun: send it again after Retry-After seconds."
+            )
             await problem(503, "unavailable", detail, headers={"Retry-After": "1"})(scope, receive, send)
             return
         self._in_progress += 1

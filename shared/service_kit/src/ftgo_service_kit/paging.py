@@ -7,6 +7,8 @@ import re
 from ftgo_service_kit.problems import Unprocessable
 from ftgo_service_kit.schemas import UUID_PATTERN
 
+NOT_OURS = "cursor: this service has not given it. Take next of the page before, or leave it out for the first page"
+
 
 class BadCursor(Unprocessable):
     slug = "bad-cursor"
@@ -23,7 +25,7 @@ def decode_cursor(cursor: str | None) -> str | None:
     try:
         last_id = base64.urlsafe_b64decode(cursor.encode()).decode()
     except (binascii.Error, ValueError) as error:
-        raise BadCursor("cursor: not one that this service gave") from error
+        raise BadCursor(NOT_OURS) from error
     if not re.fullmatch(UUID_PATTERN, last_id):
-        raise BadCursor("cursor: not one that this service gave")
+        raise BadCursor(NOT_OURS)
     return last_id

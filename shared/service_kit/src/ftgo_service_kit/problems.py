@@ -12,6 +12,7 @@ from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import DomainError, is_transient
 from ftgo_messaging.transactions import Overloaded
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftgo_service_kit.field_errors import field_error
@@ -19,6 +20,12 @@ from ftgo_service_kit.field_errors import field_error
 log = structlog.get_logger("ftgo.http")
 
 _MOST_ERRORS = 20
+_READS = frozenset({"GET", "HEAD"})
+_IN_WORDS = {
+    404: "There is nothing at this path. The page /docs shows what there is.",
+    405: "This path does not take this method. The header Allow names those that it takes.",
+}
+"""For what Starlette only gives the name of the status."""
 
 
 class NotFound(DomainError):
@@ -71,23 +78,55 @@ def _validation(_: Request, error: Exception) -> Response:
     return problem(422, "validation", f"{first['field']}: {first['message']}", {"errors": errors})
 
 
-def _http(_: Request, error: Exception) -> Response:
+def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    slug = getattr(error, "slug", HTTPStatus(error.status_code).phrase.lower().replace(" ", "-"))
-    return problem(error.status_code, slug, str(error.detail), headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    phrase = HTTPStatus(error.status_code).phrase
+    detail = _IN_WORDS.get(error.status_code, phrase) if error.detail == phrase else str(error.detail)
+    slug = getattr(error, "slug", phrase.lower().replace(" ", "-"))
+    return problem(error.status_code, slug, detail, headers=headers)
 
 
-def _unexpected(error: Exception) -> Response:
+def _methods_at(request: Request) -> list[str]:
+    """What the path takes. Starlette names the methods of one route only, and a path may have several."""
+    routes = request.app.router.routes
+
+    def taken(method: str) -> bool:
+        return any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+
+    methods = [method for method in ("GET", "POST", "PUT", "PATCH", "DELETE") if taken(method)]
+    return ["HEAD", *methods] if "GET" in methods else methods
+
+
+def _unexpected(error: Exception, scope: Scope) -> Response:
+    trace = scope.get("trace_id")
     if isinstance(error, Overloaded):
-        log.warning("http.overloaded", error=str(error))
-        detail = "Too much waits already. Nothing was written: try again after the time that Retry-After names."
+        log.warning("http.overloaded", error=str(error), trace=trace)
+        detail = f"The service is overloaded: {error}. Nothing was written. {_AGAIN}"
         return problem(503, "unavailable", detail, headers={"Retry-After": str(error.retry_after)})
     if is_transient(error):
-        log.warning("http.unavailable", error=f"{type(error).__name__}: {error}")
-        detail = "A part is away just now. A write may have happened or not: ask before repeating it."
+        log.warning("http.unavailable", error=f"{type(error).__name__}: {error}", trace=trace)
+        detail = f"The service cannot reach its database at the moment. {_was_written(scope['method'])} {_AGAIN}"
         return problem(503, "unavailable", detail, headers={"Retry-After": "1"})
-    log.error("http.bug", exc_info=error)
-    return problem(500, "internal", "A mistake on our side. It is in the log.")
+    log.error("http.bug", exc_info=error, trace=trace)
+    detail = (
+        "The service has a fault. Sending the request again will not help; the log tells more by the id in X-Trace-Id."
+    )
+    return problem(500, "internal", detail)
+
+
+_AGAIN = "Send the request again after the seconds in Retry-After."
+
+
+def _was_written(method: str) -> str:
+    if method in _READS:
+        return "Nothing was changed."
+    return (
+        "Whether the change was made is not known: look first, unless the request has an Idempotency-Key or an id that"
+        " you chose."
+    )
 
 
 class AnswerUnexpected:
@@ -113,7 +152,7 @@ class AnswerUnexpected:
         except Exception as error:
             if started or scope["type"] != "http":
                 raise  # too late for an answer: the server closes the connection
-            await _unexpected(error)(scope, receive, send)
+            await _unexpected(error, scope)(scope, receive, send)
 
 
 def add_problem_handlers(app: FastAPI) -> None:

@@ -66,6 +66,7 @@ def app() -> FastAPI:
         return account_id
 
     @app.get("/raise/{which}")
+    @app.post("/raise/{which}", include_in_schema=False)
     async def fail(which: str) -> None:
         raise ERRORS[which]
 
@@ -145,6 +146,14 @@ async def test_a_validation_error_names_the_field(http, body, field):
     assert problem["detail"].startswith(field)
 
 
+@pytest.mark.parametrize(("method", "words"), [("GET", "Nothing was changed."), ("POST", "is not known: look first")])
+async def test_an_outage_says_what_is_away_and_whether_to_repeat(http, method, words):
+    problem = assert_problem(await http.request(method, "/raise/refused"), 503, "unavailable")
+    assert str(problem["detail"]).startswith("The service cannot reach its database at the moment. ")
+    assert words in problem["detail"]
+    assert "Retry-After" in problem["detail"]
+
+
 async def test_a_query_parameter_is_named_too(http):
     problem = assert_problem(await http.get("/orders", params={"limit": "many"}), 422, "validation")
     assert problem["errors"][0]["field"] == "limit"
@@ -178,7 +187,7 @@ async def test_unknown_paths_and_methods_are_problems(http):
     assert_problem(await http.get("/nowhere"), 404, "not-found")
     answer = await http.delete("/orders")
     assert_problem(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"]
+    assert answer.headers["allow"] == "HEAD, GET, POST"
 
 
 @pytest.mark.parametrize("path", ["/orders", "/raw"])

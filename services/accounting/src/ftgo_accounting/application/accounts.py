@@ -34,7 +34,9 @@ async def enable_account(consumer_id: str, uow: UnitOfWork) -> None:
 async def _change(consumer_id: str, decide: Callable[[Account], Entry | None], uow: UnitOfWork) -> None:
     account = await uow.find(ACCOUNTS, consumer_id)
     if account is None:
-        raise AccountNotFound(f"The consumer {consumer_id} has no account.")
+        raise AccountNotFound(
+            f"The consumer {consumer_id} has no account, or not yet: one just registered takes a moment."
+        )
     entry = decide(account)
     if entry is not None:
         keep(account, [entry], uow)

@@ -27,7 +27,9 @@ async def get_account(consumer_id: ConsumerId, request: Request) -> AccountView:
     """The account and its newest 100 entries."""
     statement = await statement_of(consumer_id, request.app.state.engine)
     if statement is None:
-        raise AccountNotFound(f"The consumer {consumer_id} has no account.")
+        raise AccountNotFound(
+            f"The consumer {consumer_id} has no account, or not yet: one just registered takes a moment."
+        )
     return account_view(statement)
 
 

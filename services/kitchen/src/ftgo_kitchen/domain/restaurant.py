@@ -63,5 +63,5 @@ def _checked(menu: tuple[MenuItem, ...]) -> tuple[MenuItem, ...]:
     ids = [item.id for item in menu]
     for item_id in ids:
         if ids.count(item_id) > 1:
-            raise InvalidMenu(f"menu.menuItems: the id {item_id!r} stands there twice")
+            raise InvalidMenu(f"menu.menuItems: two items have the id {item_id!r}")
     return menu

@@ -140,7 +140,8 @@ class Ticket:
     def accept(self, ready_by: datetime, now: datetime) -> Ticket:
         self._only(TicketState.AWAITING_ACCEPTANCE, "accepted")
         if ready_by <= now:
-            raise ReadyByInThePast("readyBy: must be later than now")
+            message = f"must be later than now, which is {now:%Y-%m-%dT%H:%M:%SZ} here"
+            raise ReadyByInThePast(f"readyBy: {message}", errors=[{"field": "readyBy", "message": message}])
         return replace(self._become(TicketState.ACCEPTED), ready_by=ready_by)
 
     def start_preparing(self) -> Ticket:

@@ -20,6 +20,13 @@ from ftgo_order.domain.order import Delivery, Order
 from ftgo_order.domain.pricing import RequestedLineItem, price
 
 
+class DeliveryTimeInThePast(DomainError):
+    """Nothing can be delivered then any more."""
+
+    slug = "delivery-time-in-the-past"
+    status = 422
+
+
 class KeyUsedOtherwise(DomainError):
     """The idempotency key came with another request before."""
 
@@ -73,12 +80,16 @@ def scoped(request: CreateOrder, key: str) -> str:
 
 
 async def create_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> Order:
-    """Create the order and start its saga. Raises ConsumerIsBlocked, UnknownRestaurant, InvalidLineItems or
-    UnknownMenuItem."""
+    """Create the order and start its saga. Raises DeliveryTimeInThePast, ConsumerIsBlocked, UnknownRestaurant,
+    InvalidLineItems or UnknownMenuItem. A repetition does not come here: it gets its old answer at any time."""
+    # By the clock that the order's history is kept by. To ask the database's would cost a statement.
+    _refuse_past(request.delivery.time, datetime.now(UTC))
     await refuse_blocked(request.consumer_id, uow)
     restaurant = await uow.find(RESTAURANTS, request.restaurant_id)
     if restaurant is None:
-        raise UnknownRestaurant(f"restaurantId: no menu of the restaurant {request.restaurant_id} is known")
+        raise UnknownRestaurant(
+            f"restaurantId: no restaurant {request.restaurant_id} is known, or not yet: one just opened takes a moment"
+        )
     order = Order.create(
         id=order_id,
         consumer_id=request.consumer_id,
@@ -102,6 +113,12 @@ async def create_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> 
     return order
 
 
+def _refuse_past(time: datetime, now: datetime) -> None:
+    if time <= now:
+        message = f"must be later than now, which is {now:%Y-%m-%dT%H:%M:%SZ} here"
+        raise DeliveryTimeInThePast(f"deliveryTime: {message}", errors=[{"field": "deliveryTime", "message": message}])
+
+
 async def create_order_once(request: CreateOrder, order_id: str, key: str | None, uow: UnitOfWork) -> Accepted:
     """The same key and request give the same answer, however often and however much at once.
 
@@ -113,7 +130,7 @@ async def create_order_once(request: CreateOrder, order_id: str, key: str | None
     known = await uow.find(IDEMPOTENCY_KEYS, scoped(request, key))
     if known is not None:
         if known.fingerprint != request.fingerprint:
-            raise KeyUsedOtherwise("Idempotency-Key: it came with another body before")
+            raise KeyUsedOtherwise("Idempotency-Key: it came with another body before. Another order needs another key")
         return Accepted(known.order_id, known.order_total)
     order = await create_order(request, order_id, uow)
     uow.save(
@@ -137,5 +154,7 @@ async def put_order(request: CreateOrder, order_id: str, uow: UnitOfWork) -> tup
     if order is None:
         return await create_order(request, order_id, uow), True
     if order.fingerprint != request.fingerprint:
-        raise OrderIdTaken(f"The order {order_id} exists and was made by another request.")
+        raise OrderIdTaken(
+            f"An order {order_id} exists, made by a request with another body. Another order needs another id."
+        )
     return order, False

@@ -151,7 +151,7 @@ async def get_consumer(consumer_id: ConsumerId, request: Request) -> ConsumerVie
     """What this service knows of a consumer."""
     consumer = await queries.find(CONSUMERS, consumer_id, request.app.state.engine)
     if consumer is None:
-        raise NotFound(f"Nothing is known of the consumer {consumer_id}, or not yet.")
+        raise NotFound(f"No consumer {consumer_id} is known here, or not yet: one just registered takes a moment.")
     return consumer_view(consumer)
 
 
@@ -160,7 +160,7 @@ async def get_restaurant(restaurant_id: RestaurantId, request: Request) -> Resta
     """What this service knows of a restaurant and its menu."""
     restaurant = await queries.find(RESTAURANTS, restaurant_id, request.app.state.engine)
     if restaurant is None:
-        raise NotFound(f"Nothing is known of the restaurant {restaurant_id}, or not yet.")
+        raise NotFound(f"No restaurant {restaurant_id} is known here, or not yet: one just opened takes a moment.")
     return restaurant_view(restaurant)
 
 
