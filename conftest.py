@@ -1,6 +1,5 @@
 """Servers for all tests: a PostgreSQL and a Kafka of this run's own, on free ports, gone afterwards."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -40,9 +39,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def platform(pytestconfig: pytest.Config) -> Iterator[Platform]:
-    """Below a folder that the unprivileged user of PostgreSQL can enter."""
+    """Below a folder of its own, which the servers' user can enter (pytest's are closed to it, when root tests)."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
-    os.chmod(path, 0o755)  # noqa: S103 - nobody has to pass through
     platform = platform_in(path, pytestconfig.getoption("--platform"))
     yield platform
     platform.stop()

@@ -27,7 +27,6 @@ class Deployment:
 
     def __enter__(self) -> "Deployment":
         self.directory = Path(tempfile.mkdtemp(prefix="ftgo-bench-"))
-        self.directory.chmod(0o755)  # PostgreSQL's unprivileged user passes through
         try:
             self._ftgo("up", "--detach")
             status: dict[str, Any] = json.loads(self._ftgo("status", "--json"))

@@ -112,7 +112,6 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
     path = Path(tempfile.mkdtemp(prefix="ftgo-history-"))
-    path.chmod(0o755)  # PostgreSQL's own user passes through
     try:
         report = asyncio.run(_run(path, chosen.rows, chosen.seconds, chosen.batch))
     finally:

@@ -306,7 +306,6 @@ def main() -> None:
     if not (1000 <= chosen.messages <= 1_000_000 and 2 <= chosen.seconds <= 60 and 1 <= chosen.rounds <= 9):
         parser.error("--messages is 1000 to 1000000, --seconds 2 to 60 (the first is to warm up), --rounds 1 to 9")
     path = Path(tempfile.mkdtemp(prefix="ftgo-bench-"))
-    path.chmod(0o755)  # PostgreSQL's unprivileged user passes through
     try:
         report = uvloop.run(_run(path, chosen))
     finally:

@@ -263,7 +263,6 @@ def main() -> None:
     names = ("workers", "relay", "PostgreSQL", "Kafka", "bench", "others")
     print(f"{'service':10}{'workers':>8}{'/s':>12}{'times one':>10}" + "".join(f"{name:>11}" for name in names))
     directory = Path(tempfile.mkdtemp(prefix="ftgo-scaling-"))
-    directory.chmod(0o755)  # PostgreSQL's unprivileged user passes through
     try:
         results = uvloop.run(measure(directory, PORT + chosen.port_offset, chosen.messages, chosen.seconds))
     finally:

@@ -43,7 +43,6 @@ class Stand:
     ) -> None:
         self.directory = directory
         self.state = StateDirectory(Path(tempfile.mkdtemp(prefix="ftgo-chaos-")))
-        self.state.path.chmod(0o755)  # PostgreSQL's unprivileged user passes through
         self.ports = chosen_ports(offset)
         self.urls = {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
         self.bootstrap = f"127.0.0.1:{self.ports['kafka']}"

@@ -1,7 +1,6 @@
 """The witness sees every commit once, in commit order, whatever happens to the server and to itself."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -24,7 +23,6 @@ def _commits(directory: Path) -> list[dict[str, Any]]:
 async def own() -> AsyncIterator[Platform]:
     """A server of its own: it is stopped, and its slots are nobody else's."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
-    os.chmod(path, 0o755)  # noqa: S103 - PostgreSQL's unprivileged user passes through
     platform = Platform(path)
     await platform.start_postgres()
     yield platform

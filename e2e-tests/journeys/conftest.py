@@ -25,7 +25,6 @@ def platform_control() -> Iterator[Control | None]:
         yield None
         return
     path = Path(tempfile.mkdtemp(prefix="ftgo-journeys-"))
-    path.chmod(0o755)  # PostgreSQL's own user passes through
     environment = {**os.environ, "FTGO_STATE_DIR": str(path), "FTGO_PORT_OFFSET": PORT_OFFSET}
 
     def ftgo(*arguments: str) -> None:

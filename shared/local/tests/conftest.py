@@ -48,6 +48,5 @@ def small_disk(tmp_path: Path) -> Iterator[Disk]:
 def roomy_disk() -> Iterator[Disk]:
     """With room for PostgreSQL and Kafka, where every user can enter."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
-    path.chmod(0o755)
     yield from mounted(path, 300)
     path.rmdir()

@@ -34,9 +34,9 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._begin = 0
 
-    def spawn(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None, **user: Any) -> None:
+    def spawn(self, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], **user: Any) -> None:
         """Start the process; returns at once. ``user`` are subprocess's arguments for running as somebody else."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_LIMIT_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         self._begin = size_of(self.log)
@@ -49,6 +49,7 @@ class Child:
                 cwd=cwd,
                 env=env,
                 start_new_session=True,
+                umask=0o077,
                 **user,
             )
 

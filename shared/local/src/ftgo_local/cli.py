@@ -4,6 +4,8 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage, 3 already running,
 """
 
 import json
+import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +24,7 @@ from ftgo_local import doctor as diagnosis
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
 from ftgo_local.cures import cure
+from ftgo_local.environment import settle
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
 from ftgo_local.launch import change, down, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
@@ -65,6 +68,13 @@ def _sentences() -> Iterator[None]:
 
 def _directory(offset: int) -> StateDirectory:
     return StateDirectory(state_directory(offset))
+
+
+@app.callback()
+def own_environment(context: typer.Context) -> None:
+    # Where an address of a database is given, it is another server, and what the shell says of it counts.
+    elsewhere = any(re.fullmatch(r"FTGO_\w+_DATABASE_URL", name) for name in os.environ)
+    context.obj = [] if elsewhere else settle(os.environ)
 
 
 @app.command()
@@ -202,11 +212,11 @@ def demo(
 
 
 @app.command()
-def doctor(offset: Offset = 0) -> None:
+def doctor(context: typer.Context, offset: Offset = 0) -> None:
     """Examine this machine: Python, memory, disk, ports. Exit code 1 when something stands in the way."""
     with _sentences():
         directory, ports = _directory(offset), chosen_ports(offset)
-    findings = diagnosis.examine(directory.path, ports, running=directory.is_locked())
+    findings = diagnosis.examine(directory.path, ports, running=directory.is_locked(), ignored=context.obj)
     for finding in findings:
         if finding.ok:
             print(f"ok    {finding.name}: {finding.fact}")

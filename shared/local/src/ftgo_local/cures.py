@@ -21,6 +21,10 @@ _CURES = (
         "FTGO_STATE_DIR to a folder of yours.",
     ),
     (
+        r"could not look up effective user id",
+        "PostgreSQL wants its user to have a name: give this one a line in /etc/passwd, or start as another user.",
+    ),
+    (
         r"incompatible with server|initialized by postgresql version|inconsistentclusterid|metadata\.version"
         r"|can't locate revision",
         "The data are those of another release: start that one, or `ftgo reset` begins anew without them.",

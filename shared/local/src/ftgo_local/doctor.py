@@ -1,14 +1,16 @@
 """What may keep the platform from starting on this machine: each finding with one line of cause and one of cure."""
 
+import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from ftgo_local.ports import holder, is_free, variable
+from ftgo_local.unprivileged import USER, services_as_root, user_exists
 
 NEEDED_MEMORY_MB = 1200
 NEEDED_DISK_MB = 1000
@@ -29,9 +31,11 @@ class Finding:
         return not self.cause
 
 
-def examine(state_dir: Path, ports: Mapping[str, int], *, running: bool) -> list[Finding]:
+def examine(state_dir: Path, ports: Mapping[str, int], *, running: bool, ignored: Sequence[str] = ()) -> list[Finding]:
     """All findings. The ports of a running platform are its own and are not examined."""
-    findings = [python(sys.version_info[:2]), memory(psutil.virtual_memory().available), disk(state_dir)]
+    findings = [python(sys.version_info[:2]), memory(psutil.virtual_memory().available), disk(state_dir), user()]
+    if ignored:
+        findings.append(Finding("shell", f"ignored, as meant for other programs: {', '.join(ignored)}"))
     if running:
         findings.append(Finding("ports", "in use by this platform, which is up"))
     else:
@@ -66,6 +70,15 @@ def disk(state_dir: Path) -> Finding:
         return Finding("disk", fact)
     cause = f"Only {free} MB of disk are free in {existing}; {NEEDED_DISK_MB} MB are needed."
     return Finding("disk", fact, cause, "Make room, or set FTGO_STATE_DIR to a folder on another disk.")
+
+
+def user() -> Finding:
+    """Who the servers and services run as. To be root is no fault: it is told."""
+    if os.geteuid() != 0:
+        return Finding("user", "servers and services run as you")
+    if not user_exists():
+        return Finding("user", f"root; the first start makes the system user {USER}, as whom the servers run")
+    return Finding("user", services_as_root() or f"root; servers and services run as {USER}")
 
 
 def port(name: str, number: int) -> Finding:

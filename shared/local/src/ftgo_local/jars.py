@@ -2,7 +2,7 @@
 
 jgo knows where Maven repositories are (its own settings file may name others) and keeps what it downloads. The lock
 file makes two starts of one release run the same bytes, and spares the first start the walk through 200 POM files.
-``python -m ftgo_local.jars`` fetches; ``python -m ftgo_local.jars lock`` writes the lock file for another version.
+``python -m ftgo_local.jars FOLDER`` fetches; ``python -m ftgo_local.jars lock`` writes that file for another version.
 """
 
 import fcntl
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ftgo_local.cures import cure
 from ftgo_local.errors import PlatformError
 
 KAFKA_VERSION = "4.1.1"
@@ -31,24 +32,61 @@ def locked_jars() -> dict[str, str]:
     return dict(line.split() for line in lines)
 
 
-def jars() -> list[Path]:
+def lock_digest() -> str:
+    """A short name for this set of jars."""
+    return _sha256(LOCK_FILE)[:12]
+
+
+def jars(spare: Path) -> list[Path]:
     """The verified jars, downloaded when missing. Raises PlatformError when one cannot be had or is not the locked one.
 
-    Processes that fetch at the same time wait for each other.
+    They are in Maven's cache; nothing is written there when all are. What is missing goes to ``spare`` when the cache
+    cannot be written, or there is no home directory that we may enter. Processes that fetch at the same time wait for
+    each other.
     """
+    if not os.access(os.environ.get("HOME", ""), os.R_OK | os.X_OK):
+        os.environ["HOME"] = str(spare)  # another user's, as after `su`: jgo looks there for its settings
+        os.environ.setdefault("M2_REPO", str(spare))
     from jgo.config import GlobalSettings
     from jgo.maven import MavenContext
 
     settings = GlobalSettings.load()
     context = MavenContext(repo_cache=settings.repo_cache, timeout=30)
     context.remote_repos.update(settings.repositories)
-    with _one_at_a_time(context.repo_cache), ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-        return list(pool.map(lambda entry: _jar(context, *entry), locked_jars().items()))
+    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+        cached = list(pool.map(lambda entry: _cached(context, *entry), locked_jars().items()))
+        found = [path for path in cached if path]
+        if len(found) < len(cached):
+            if not _may_write(context.repo_cache):
+                context.repo_cache = spare
+            with _one_at_a_time(context.repo_cache):
+                found = list(pool.map(lambda path, entry: path or _jar(context, *entry), cached, locked_jars().items()))
+    for path in found:
+        if os.pathsep in str(path):
+            raise PlatformError(f"Java cannot read {path}: a name with {os.pathsep} ends there.", "Set M2_REPO.")
+    return found
+
+
+def _may_write(directory: Path) -> bool:
+    """Of a folder that is not there yet: whether it can be made."""
+    while not os.path.lexists(directory) and directory != directory.parent:
+        directory = directory.parent
+    return os.access(directory, os.W_OK | os.X_OK)
+
+
+def _artifact(context: Any, coordinates: str) -> Any:
+    group, name, version = coordinates.split(":")
+    return context.project(group, name).at_version(version).artifact()
+
+
+def _cached(context: Any, coordinates: str, sha256: str) -> Path | None:
+    """Only if it is there already, and the locked one."""
+    path = Path(_artifact(context, coordinates).cached_path)
+    return path if path.exists() and _sha256(path) == sha256 else None
 
 
 def _jar(context: Any, coordinates: str, sha256: str) -> Path:
-    group, name, version = coordinates.split(":")
-    artifact = context.project(group, name).at_version(version).artifact()
+    artifact = _artifact(context, coordinates)
     # The second attempt is for a file of an interrupted download: it is there, and too short.
     for attempt in (1, 2):
         try:
@@ -56,7 +94,10 @@ def _jar(context: Any, coordinates: str, sha256: str) -> Path:
         except Exception as error:  # whatever jgo or its HTTP client says
             raise PlatformError(
                 f"{coordinates} cannot be downloaded: {str(error)[:200]}.",
-                "Kafka's jars come from Maven once; is there a network, and does a proxy or mirror need setting?",
+                cure(
+                    error,
+                    "Kafka's jars come from Maven once; is there a network, and does a proxy or mirror need setting?",
+                ),
             ) from error
         if _sha256(path) == sha256:
             return path
@@ -105,6 +146,6 @@ if __name__ == "__main__":
         if sys.argv[1:] == ["lock"]:
             write_lock()
         else:
-            print(os.pathsep.join(str(jar) for jar in jars()))
-    except PlatformError as error:
+            print(*jars(Path(sys.argv[1])), sep="\n")
+    except (PlatformError, OSError) as error:
         sys.exit(str(error))

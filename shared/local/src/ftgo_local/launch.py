@@ -1,6 +1,7 @@
 """Running the supervisor: in this terminal, or in a session of its own that outlives the terminal."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ftgo_local.console import to_file
+from ftgo_local.environment import settle
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
@@ -34,6 +36,8 @@ def supervise(
     """
     if topics is None:
         topics = _declared_topics()
+    os.umask(0o077)
+    settle(os.environ)
     with directory.lock():
         progress = Progress(*listeners, journal(directory.journal), to_file(directory.logs / "ftgo.log"))
         services = ftgo_services() if specs is None else specs

@@ -6,7 +6,7 @@ Durable: fsync and synchronous_commit stay on. It listens on 127.0.0.1 only, and
 import asyncio
 import importlib.util
 import json
-import os
+import re
 import secrets
 import signal
 import subprocess
@@ -18,10 +18,11 @@ import psutil
 
 from ftgo_local.child import Child, last_lines, size_of
 from ftgo_local.cures import cure
+from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import read_json, replace, replace_if_different
 from ftgo_local.ports import free_port
-from ftgo_local.unprivileged import drop_privileges, owned_directory, reachable_programs
+from ftgo_local.unprivileged import drop_privileges, hand_over, owned_directory, reachable_programs
 
 __all__ = ["PlatformError", "Postgres", "free_port"]
 
@@ -108,7 +109,7 @@ class Postgres:
 
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]:
         """A database and a role per service; each reaches its own database only. May repeat. Returns the DSNs."""
-        connection = await asyncpg.connect(self.dsn())
+        connection = await self._connect()
         try:
             # Whoever may connect to a database of this name reads its catalogue: nobody but owners and the superuser.
             for shared in ("postgres", "template1"):
@@ -134,8 +135,15 @@ class Postgres:
         """kill -9, as in a crash."""
         self._child.kill()
 
+    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """As the superuser. Whatever PGSSLMODE, or files of the home directory, may say of other servers."""
+        return await asyncpg.connect(self.dsn(), timeout=5, ssl=False, target_session_attrs="any")
+
     def _program(self, name: str) -> str:
-        return str(reachable_programs(_install(), "postgres") / name)
+        install = _install()
+        # initdb has a shell start the server's program, in double quotes.
+        copy = bool(re.search(r'[$`"\\]', str(install)))
+        return str(reachable_programs(install, "postgres", copy=copy) / "bin" / name)
 
     def _password(self, role: str) -> str:
         """Of that role; made at the first call. Only root, or the user who started us, reads the file."""
@@ -158,19 +166,26 @@ class Postgres:
             return
         if data.exists():
             data.rename(home / f"data.incomplete.{secrets.token_hex(4)}")
-        user = drop_privileges()
         password_file = home / "password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(self._password("postgres"))
-        if user:
-            os.chown(password_file, user["user"], user["group"])
+        replace(password_file, self._password("postgres"))
+        hand_over(password_file)
         command = [
             self._program("initdb"), "--pgdata", str(data), "--username", "postgres", "--encoding", "UTF8",
             "--locale", "C", "--auth", "scram-sha-256", "--pwfile", str(password_file), "--no-instructions",
         ]  # fmt: skip
         begin = size_of(self.log)
         with self.log.open("ab") as log:
-            done = subprocess.run(command, stdout=log, stderr=log, check=False, cwd=home, **user)  # noqa: S603
+            environment = server_environment(home)
+            done = subprocess.run(  # noqa: S603
+                command,
+                stdout=log,
+                stderr=log,
+                check=False,
+                cwd=home,
+                env=environment,
+                umask=0o077,
+                **drop_privileges(),
+            )
         password_file.unlink()
         if done.returncode != 0:
             raise PlatformError(
@@ -182,19 +197,18 @@ class Postgres:
         home = self.directory.resolve()
         access = home / "pg_hba.conf"
         replace_if_different(access, ACCESS)
-        if user := drop_privileges():
-            os.chown(access, user["user"], user["group"])
+        hand_over(access)
         command = [self._program("postgres"), "-D", str(home / "data"), "-p", str(self.port)]
         command += ["-c", f"hba_file={access}"]
         for name, value in SETTINGS.items():
             command += ["-c", f"{name}={value}"]
-        self._child.spawn(command, cwd=home, **drop_privileges())
+        self._child.spawn(command, cwd=home, env=server_environment(home), **drop_privileges())
 
     async def _answers(self) -> bool:
         """True when it answers, False when it has ended instead."""
         while self.pid is not None:
             try:
-                connection = await asyncpg.connect(self.dsn(), timeout=5)
+                connection = await self._connect()
             except (OSError, asyncpg.PostgresError):
                 await asyncio.sleep(0.05)
             else:

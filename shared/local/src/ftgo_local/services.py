@@ -11,7 +11,9 @@ import httpx
 
 from ftgo_local.child import Child, last_lines
 from ftgo_local.cures import cure
+from ftgo_local.environment import settle
 from ftgo_local.errors import PlatformError
+from ftgo_local.unprivileged import service_user
 
 SERVICES = ("consumer", "kitchen", "accounting", "order")
 
@@ -38,15 +40,19 @@ def ftgo_services() -> list[ServiceSpec]:
 
 
 def service_environment(name: str, port: int, dsn: str, bootstrap: str) -> dict[str, str]:
-    """Our own environment with what tells this service where it listens, where its database is and where Kafka is."""
+    """Our own environment with what tells this service where it listens, where its database is and where Kafka is; but
+    without what the shell says to other programs."""
     prefix = f"FTGO_{name.upper()}"
+    ours = dict(os.environ)
+    settle(ours)
     return {
         "FTGO_LOG_FORMAT": "json",
-        **os.environ,
+        **ours,
         f"{prefix}_PORT": str(port),
         f"{prefix}_DATABASE_URL": dsn,
         "FTGO_KAFKA_BOOTSTRAP": bootstrap,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
     }
 
 
@@ -58,7 +64,7 @@ class Service:
         self.url = f"http://127.0.0.1:{port}"
         self.log = log
         self._spec = spec
-        self._environment = environment
+        self._environment = {**environment, "HOME": str(cwd)}  # not the user's, which root's replacement cannot enter
         self._cwd = cwd
         self._child = Child(log)
 
@@ -71,7 +77,7 @@ class Service:
         return self._child.end
 
     async def start(self) -> None:
-        self._child.spawn(self._spec.run, cwd=self._cwd, env=self._environment)
+        self._child.spawn(self._spec.run, cwd=self._cwd, env=self._environment, **service_user())
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after 15 s. Returns when it is gone."""
@@ -85,7 +91,7 @@ class Service:
         log = self.log.with_name(f"migrate-{self.name}.log")
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *self._spec.migrate, stdout=file, stderr=file, env=self._environment, cwd=self._cwd
+                *self._spec.migrate, stdout=file, stderr=file, env=self._environment, cwd=self._cwd, **service_user()
             )
             try:
                 code = await process.wait()

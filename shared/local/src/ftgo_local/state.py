@@ -21,6 +21,7 @@ from pathlib import Path
 from ftgo_local.errors import AlreadyRunningError, PlatformError
 from ftgo_local.files import read_json, replace
 from ftgo_local.identity import Identity
+from ftgo_local.unprivileged import private_directory
 
 Version = tuple[int, int, int]
 
@@ -84,9 +85,16 @@ class StateDirectory:
     def create(self) -> None:
         """Make the folder. Raises PlatformError when that cannot be done."""
         try:
-            self.logs.mkdir(parents=True, exist_ok=True)
-            if os.geteuid() == 0:
-                self.path.chmod(0o755)  # PostgreSQL's user passes through; secrets have modes of their own
+            os.fsencode(self.path).decode()
+        except UnicodeDecodeError:
+            raise PlatformError(
+                f"The name of {os.fsencode(self.path)!r} is not UTF-8, and Java cannot use it.",
+                "Set FTGO_STATE_DIR to a folder with another name.",
+            ) from None
+        try:
+            private_directory(self.path)
+            self.logs.mkdir(mode=0o700, exist_ok=True)
+            self.logs.chmod(0o700)
         except OSError as error:
             raise PlatformError(
                 f"{self.path} cannot be written: {error.strerror}.", "Set FTGO_STATE_DIR to a folder of yours."

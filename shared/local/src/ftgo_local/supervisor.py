@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ftgo_local.identity import Identity
@@ -20,6 +21,7 @@ from ftgo_local.progress import Event, Progress
 from ftgo_local.seed import Urls, seed
 from ftgo_local.services import Service, ServiceSpec, service_environment
 from ftgo_local.state import PlatformState, StateDirectory
+from ftgo_local.unprivileged import USER, make_user, services_as_root
 
 SAVE_SECONDS = 1.0
 
@@ -60,6 +62,8 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._ask_to_stop)
+        if make_user():
+            self._progress.note(f"There is a new system user, {USER}: what root starts runs as that user.")
         await asyncio.to_thread(end_orphans, self._directory, self._progress)
         if error := taken_port(self._ports):
             self._progress.fail("Ports", error)
@@ -97,6 +101,8 @@ class Supervisor:
     async def _start(self) -> None:
         started = time.monotonic()
         services: list[Service] = []
+        if as_root := services_as_root():
+            self._progress.note(as_root)
         await _all([self._start_postgres(services), self._start_kafka()])
         await _all(self._start_service(service) for service in services)
         details: dict[str, Any] = {"urls": {service.name: service.url for service in services}}
@@ -114,9 +120,7 @@ class Supervisor:
         with self._progress.step("PostgreSQL") as step:
             await self._launch(postgres)
             step.text = f"127.0.0.1:{postgres.port}"
-        if postgres.directory.is_symlink():
-            place = postgres.directory.resolve()
-            self._progress.note(f"PostgreSQL's user cannot enter {self._directory.path}: its data are in {place}.")
+        self._tell_place(postgres.directory)
         with self._progress.step("Databases") as step:
             dsns = await self._platform.create_databases([spec.name for spec in self._specs])
             step.text = "one per service, each with a role of its own"
@@ -133,12 +137,19 @@ class Supervisor:
         with self._progress.step("Kafka") as step:
             await self._launch(kafka)
             step.text = kafka.bootstrap
+        self._tell_place(kafka.directory)
         if self._topics:
             from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
 
             with self._progress.step("Topics") as step:
                 await ensure_topics(kafka.bootstrap, self._topics, PARTITIONS, 1)
                 step.text = f"{len(self._topics)} with {PARTITIONS} partitions each"
+
+    def _tell_place(self, directory: Path) -> None:
+        if directory.is_symlink():
+            self._progress.note(
+                f"The user {USER} cannot enter {directory.parent}: its data are in {directory.resolve()}."
+            )
 
     def _service(self, spec: ServiceSpec, dsn: str) -> Service:
         port = self._ports[spec.name]

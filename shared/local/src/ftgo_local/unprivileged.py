@@ -1,29 +1,92 @@
-"""Running as somebody else than root, as PostgreSQL insists, without being told by the user how.
+"""Running as somebody else than root, without being told by the user how.
 
-Started as root, PostgreSQL runs as ``nobody``. Two things may then be out of its reach, because a folder above them is
-closed to it (a checkout under /root is): the programs of the wheel and the data directory. The first are copied, the
-second is placed in the temporary folder and linked from where it should be.
+Started as root, PostgreSQL, Kafka and the services run as the system user ``ftgo``, who is made when there is none.
+Things may then be out of reach, because a folder above them is closed (a checkout under /root is, and its Maven cache):
+programs and jars are copied, data directories are placed in the temporary folder and linked from where they should be.
+Services, whose code and Python would be too much to copy, go on as root then, and the supervisor says so.
 """
 
 import os
 import pwd
 import shutil
+import stat
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ftgo_local.errors import PlatformError
 
-UNPRIVILEGED_USER = "nobody"
+USER = "ftgo"
+_USERADD = (
+    *("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent"),
+    *("--shell", "/usr/sbin/nologin", USER),
+)
+
+
+def make_user() -> bool:
+    """Make the system user that replaces root, unless it is there or nobody is root. True when it was made.
+
+    Raises PlatformError when it cannot be made.
+    """
+    if os.geteuid() != 0 or user_exists():
+        return False
+    try:
+        done = subprocess.run(_USERADD, check=False, capture_output=True, text=True)  # noqa: S603
+        reason = done.stderr.strip()
+    except OSError as error:
+        reason = str(error)
+    if not user_exists():  # another start may have made it at the same time
+        raise PlatformError(
+            f"Started by root, ftgo runs nothing as root, but cannot make the user {USER}: {reason}.",
+            f"Run it as an ordinary user, or make that one: `{' '.join(_USERADD)}`.",
+        )
+    return True
+
+
+def user_exists() -> bool:
+    try:
+        return pwd.getpwnam(USER).pw_uid != 0
+    except KeyError:
+        return False
 
 
 def drop_privileges() -> dict[str, Any]:
-    """Arguments for subprocess that drop root's privileges; none when there are none to drop."""
+    """Arguments for subprocess that drop root's privileges; none when there are none to drop. Raises PlatformError."""
     if os.geteuid() != 0:
         return {}
-    user = pwd.getpwnam(UNPRIVILEGED_USER)
+    make_user()
+    user = pwd.getpwnam(USER)
     return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def service_user() -> dict[str, Any]:
+    """As ``drop_privileges``; but none when that user cannot reach this Python, or our code, and root has to do."""
+    return drop_privileges() if services_reachable(sys.executable) else {}
+
+
+def services_as_root() -> str:
+    """Why the services run as root, in sentences; empty when they do not."""
+    if os.geteuid() != 0 or service_user():
+        return ""
+    return (
+        f"The services run as root: the user {USER} cannot use {sys.executable} and our code. A checkout and a Python "
+        "outside of closed folders (/root is one) mend that, and so does starting as an ordinary user."
+    )
+
+
+@cache
+def services_reachable(python: str) -> bool:
+    """Whether the unprivileged user can run that Python and import this package: tried, not computed."""
+    user = drop_privileges()
+    try:
+        done = subprocess.run([python, "-c", "import ftgo_local"], check=False, capture_output=True, cwd="/", **user)  # noqa: S603
+    except PermissionError:
+        return False
+    return done.returncode == 0
 
 
 def _can(test: str, path: Path, user: dict[str, Any]) -> bool:
@@ -31,25 +94,81 @@ def _can(test: str, path: Path, user: dict[str, Any]) -> bool:
     return subprocess.run(["/usr/bin/env", "test", test, str(path)], check=False, cwd="/", **user).returncode == 0  # noqa: S603
 
 
-def reachable_programs(install: Path, program: str) -> Path:
-    """The ``bin`` folder of an installation, or of a copy of it (once, in the temporary folder) that can be reached."""
+def hand_over(*files: Path) -> None:
+    """Make the unprivileged user own these, if there is one."""
+    if user := drop_privileges():
+        for file in files:
+            os.chown(file, user["user"], user["group"], follow_symlinks=False)
+
+
+def reachable_programs(install: Path, program: str, *, copy: bool = False) -> Path:
+    """An installation with that program in its ``bin``, or a copy (once, in the temporary folder) that can be reached.
+
+    ``copy`` asks for one in any case: some programs cannot live below every folder.
+    """
     user = drop_privileges()
-    if not user or _can("-x", install / "bin" / program, user):
-        return install / "bin"
+    if not copy and (not user or _can("-x", install / "bin" / program, user)):
+        return install
     stamp = int((install / "bin" / program).stat().st_mtime)
-    copy = Path(tempfile.gettempdir()) / f"ftgo-{install.name}-{stamp}"
-    if copy.exists() and copy.stat().st_uid != os.geteuid():
-        raise PlatformError(f"{copy} belongs to somebody else.", "Remove it, or set TMPDIR to a folder of your own.")
-    if not copy.exists():
-        unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}-", dir=copy.parent))
-        shutil.copytree(install, unfinished, symlinks=True, dirs_exist_ok=True)
-        unfinished.chmod(0o755)
-        unfinished.rename(copy)
-    return copy / "bin"
+    return _copied(
+        f"{install.name}-{stamp}", lambda target: shutil.copytree(install, target, symlinks=True, dirs_exist_ok=True)
+    )
+
+
+def reachable_files(files: Sequence[Path], name: str) -> list[Path]:
+    """These files, or copies of them (once, in the temporary folder, under that name) that can be read."""
+    user = drop_privileges()
+    if not user or all(_can("-r", file, user) for file in {file.parent: file for file in files}.values()):
+        return list(files)
+
+    def fill(target: Path) -> None:
+        for file in files:
+            (target / file.name).write_bytes(file.read_bytes())
+            (target / file.name).chmod(0o644)
+
+    folder = _copied(name, fill)
+    return [folder / file.name for file in files]
+
+
+def _copied(name: str, fill: Callable[[Path], object]) -> Path:
+    place = Path(tempfile.gettempdir()) / f"ftgo-{name}"
+    if place.exists() and place.stat().st_uid != os.geteuid():
+        raise PlatformError(f"{place} belongs to somebody else.", "Remove it, or set TMPDIR to a folder of your own.")
+    if not place.exists():
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
+        try:
+            fill(unfinished)
+            unfinished.chmod(0o755)
+            unfinished.rename(place)
+        except OSError:
+            shutil.rmtree(unfinished)
+            if not place.exists():  # another start was faster
+                raise
+    if (user := drop_privileges()) and not _can("-x", place, user):
+        raise PlatformError(
+            f"The user {USER} cannot enter {place.parent}.", "Set TMPDIR to a folder that it can enter."
+        )
+    return place
+
+
+def private_directory(path: Path) -> None:
+    """Make the folder, and those above it that are missing: for us only, but that the unprivileged user passes through.
+
+    A folder that is there keeps its modes, but for that passage.
+    """
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    user = drop_privileges()
+    for folder in reversed(missing or [path]):
+        found = folder.stat()
+        if user and found.st_uid == os.geteuid() and not _can("-x", folder, user):
+            os.chown(folder, -1, user["group"])
+            folder.chmod(stat.S_IMODE(found.st_mode) | stat.S_IXGRP)
 
 
 def owned_directory(wanted: Path) -> Path:
-    """A folder that the unprivileged user owns and reaches: ``wanted``, or a temporary one linked from there.
+    """A folder, 0700, that the user of the servers owns and reaches: ``wanted``, or a temporary one linked from there.
 
     Raises PlatformError when a link from an earlier start leads nowhere: the system has cleaned its temporary folder.
     """
@@ -59,12 +178,14 @@ def owned_directory(wanted: Path) -> Path:
             f"The data of {wanted} were in {wanted.readlink()}, which is gone: the system cleans that folder.",
             "Run `ftgo reset` to begin anew; set FTGO_STATE_DIR to a folder that others can enter to keep the data.",
         )
-    wanted.mkdir(parents=True, exist_ok=True)
+    private_directory(wanted.parent)
+    wanted.mkdir(exist_ok=True)
     if not user:
         if wanted.stat().st_uid != os.geteuid():
             raise PlatformError(
                 f"{wanted} was made by another user, root perhaps.", "Run ftgo as that user, or set FTGO_STATE_DIR."
             )
+        wanted.chmod(0o700)
         return wanted
     if not wanted.is_symlink():
         _give_away(wanted, user)
@@ -80,13 +201,15 @@ def owned_directory(wanted: Path) -> Path:
     _give_away(target, user)
     if not _can("-w", target, user):
         raise PlatformError(
-            f"The user {UNPRIVILEGED_USER} can reach neither {wanted.parent} nor {target.parent}.",
+            f"The user {USER} can reach neither {wanted.parent} nor {target.parent}.",
             "Set FTGO_STATE_DIR to a folder that it can enter.",
         )
     return target
 
 
 def _give_away(directory: Path, user: dict[str, Any]) -> None:
-    """Make the user own all of it: an earlier start may have been under another user."""
+    """Make the user own all of it, 0700: an earlier start may have been under another user."""
     for path in (directory, *directory.rglob("*")):
-        os.chown(path, user["user"], user["group"], follow_symlinks=False)
+        if path.lstat().st_uid != user["user"]:
+            os.chown(path, user["user"], user["group"], follow_symlinks=False)
+    directory.chmod(0o700)

@@ -1,7 +1,6 @@
 """What only the tailing relay has: a slot that can be lost, dropped, moved, or keep the server's log for ever."""
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -175,7 +174,6 @@ async def test_a_slot_that_was_made_again_is_noticed_and_nothing_is_lost(world: 
 def small_log() -> Iterator[Postgres]:
     """A server that keeps no more than 16 MB of log for a slot."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
-    os.chmod(path, 0o755)  # noqa: S103 - nobody has to pass through
     limits = {"max_slot_wal_keep_size": "16MB", "min_wal_size": "32MB", "max_wal_size": "48MB"}
     before = dict(SETTINGS)
     SETTINGS.update(limits)
