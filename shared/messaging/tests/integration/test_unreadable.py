@@ -1,7 +1,6 @@
 """Records that Kafka's client cannot read, made by hand, through a real broker: kept or handled, and nobody stops."""
 
 import asyncio
-import json
 import struct
 import tracemalloc
 import zlib
@@ -18,7 +17,6 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.events import DomainEvent
@@ -27,8 +25,9 @@ from ftgo_messaging.kafka.codecs import DECODERS, MOST_BYTES, TooMuch
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Kind
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.testing.service import messaging_tables
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, text
@@ -37,12 +36,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 METADATA = MetaData()
 messaging_tables(METADATA)
 heard = Table("heard", METADATA, Column("position", Integer, Identity(), primary_key=True), Column("n", Integer))
-DECLARED = Channel("unreadable.events", Kind.EVENT)
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 ENCODERS = {"none": bytes, "gzip": gzip_encode, "snappy": snappy_encode, "lz4": lz4_encode, "zstd": zstd_encode}
 
 
-@DECLARED.carries("unreadable.Said")
 class Said(DomainEvent, frozen=True, kw_only=True):
     n: int
 
@@ -73,8 +70,9 @@ def record(place: int, value: bytes, headers: Iterable[tuple[bytes, bytes]], att
 
 def said(place: int, n: int, *more: tuple[bytes, bytes], attributes: int = 0) -> bytes:
     """A record as it should be, and perhaps with more headers."""
-    headers = [(m.ID.encode(), new_id().encode()), (m.TYPE.encode(), b"unreadable.Said"), *more]
-    return record(place, json.dumps({"n": n}).encode(), headers, attributes)
+    message = writer.event_message(Said(n=n), new_id(), "test", None, "a", n + 1)
+    headers = [(name.encode(), value.encode()) for name, value in message.headers.items()]
+    return record(place, message.body, [*headers, *more], attributes)
 
 
 def batch(data: bytes, count: int, codec: str = "none") -> bytes:
@@ -107,6 +105,7 @@ class Scene:
     def __init__(self, transactions: Transactions, kafka: Kafka) -> None:
         self.kafka = kafka
         self.channel = Channel(f"unreadable.{new_id()}", Kind.EVENT)
+        self.channel.carries("unreadable.Said")(Said)
         self.group = f"g-{new_id()}"
         self._transactions = transactions
 
@@ -265,8 +264,9 @@ async def test_the_markers_of_a_transactional_producer_are_no_lag(scene: Scene, 
     await producer.start()
     try:
         await producer.begin_transaction()
-        headers = [(m.ID, new_id().encode()), (m.TYPE, b"unreadable.Said")]
-        await producer.send_and_wait(scene.channel.name, b'{"n": 0}', key=b"a", headers=headers)
+        message = writer.event_message(Said(n=0), new_id(), "test", None, "a", 1)
+        headers = [(name, value.encode()) for name, value in message.headers.items()]
+        await producer.send_and_wait(scene.channel.name, message.body, b"a", headers=headers)
         await (producer.commit_transaction() if ending == "commit" else producer.abort_transaction())
     finally:
         await producer.stop()
