@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
         """Status and body of the answer. Raises ConnectionError when the server hangs up."""
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
-        head = f"{method} {path} HTTP/1.1\r\nHost: ftgo\r\nContent-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         return await self._answer
 

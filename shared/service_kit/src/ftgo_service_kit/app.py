@@ -1,4 +1,4 @@
-"""The FastAPI application that every service starts from: problems, health, metrics, size limits."""
+"""The FastAPI application that every service starts from: problems, health, metrics."""
 
 from typing import Any
 
@@ -6,7 +6,6 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from ftgo_service_kit import health
-from ftgo_service_kit.body_limit import LimitBody
 from ftgo_service_kit.header_fields import OneOfEach
 from ftgo_service_kit.json_body import JsonRoute
 from ftgo_service_kit.problems import add_problem_handlers, responses
@@ -23,7 +22,6 @@ def create_app(title: str, description: str) -> FastAPI:
     app.router.route_class = JsonRoute
     app.add_middleware(OneOfEach)
     app.add_middleware(RefuseOtherSites)
-    app.add_middleware(LimitBody)
     add_problem_handlers(app)
     _declare_problem(app)
     app.include_router(health.router)

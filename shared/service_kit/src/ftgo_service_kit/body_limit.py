@@ -1,26 +1,81 @@
-"""Refuses request bodies over 64 KiB, whether or not Content-Length announces them."""
+"""Reads the body of a request before anything is done for it, and refuses those over 64 KiB, announced or not.
+
+Afterwards a slow client holds nothing but its connection: no place among the requests in progress, no time of others.
+"""
 
 import asyncio
 import contextlib
 
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftgo_service_kit.problems import problem
 
 MAX_BODY = 64 * 1024
+MAX_BODIES = 16 * 1024 * 1024
+"""Bytes of the bodies of all requests in progress, which are kept until they are answered."""
 _READ_AWAY = 10 * 1024 * 1024
 _PATIENCE_SECONDS = 5
 
 
-class BodyTooLarge(HTTPException):
-    """An HTTPException, because FastAPI turns any other error while reading a body into a 400."""
+class LimitBody:
+    """Pure ASGI middleware."""
 
-    slug = "too-large"
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._bytes = 0
 
-    def __init__(self) -> None:
-        # There may be more of the body than was read away, so the connection cannot serve another request.
-        super().__init__(413, f"The body is larger than {MAX_BODY} bytes.", {"Connection": "close"})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > MAX_BODY:
+            if b"expect" not in headers:  # who expects 100 has not begun to send
+                await _read_away(receive)
+            await _too_large(scope, receive, send)
+            return
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > MAX_BODY:
+                if more:
+                    await _read_away(receive)
+                await _too_large(scope, receive, send)
+                return
+        if self._bytes + len(body) > MAX_BODIES:
+            detail = "Too many large requests are in progress. Nothing was done for this one."
+            await problem(503, "unavailable", detail, headers={"Retry-After": "1"})(scope, receive, send)
+            return
+        self._bytes += len(body)
+        try:
+            await self.app(scope, _first(bytes(body), receive), send)
+        finally:
+            self._bytes -= len(body)
+
+
+def _first(body: bytes, receive: Receive) -> Receive:
+    """The body, and then whatever comes: that the client has gone."""
+    given = False
+
+    async def body_first() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return body_first
+
+
+async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
+    # There may be more of the body than was read away, so the connection cannot serve another request.
+    detail = f"The body is larger than {MAX_BODY} bytes."
+    await problem(413, "too-large", detail, headers={"Connection": "close"})(scope, receive, send)
 
 
 async def _read_away(receive: Receive) -> None:
@@ -34,33 +89,3 @@ async def _read_away(receive: Receive) -> None:
                 received += len(message.get("body", b""))
                 if not message.get("more_body", False):
                     return
-
-
-class LimitBody:
-    """Pure ASGI middleware: nothing is buffered, and an allowed body is not read before the application asks."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        declared = next((v for n, v in scope["headers"] if n == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > MAX_BODY:
-            refusal = BodyTooLarge()
-            await _read_away(receive)
-            await problem(413, refusal.slug, refusal.detail, headers=refusal.headers)(scope, receive, send)
-            return
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY:
-                await _read_away(receive)
-                raise BodyTooLarge
-            return message
-
-        await self.app(scope, limited, send)

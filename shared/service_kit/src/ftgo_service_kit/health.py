@@ -31,6 +31,7 @@ async def readyz(request: Request) -> JSONResponse:
     consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}
     ready = not service.stopping and database == "ok" and set(consumers.values()) <= {"ok"}
     parts: dict[str, Any] = {"database": database, "consumers": consumers, "relay": service.relay_state}
+    parts["http"] = service.connections.describe()
     if "relay" in service.parts:
         parts["relayStatus"] = describe(service.relay.status)
     return JSONResponse({"ready": ready, "stopping": service.stopping, **parts}, 200 if ready else 503)

@@ -1,18 +1,14 @@
 """One process of a service: HTTP, consumers and relay, together or one of them, started and stopped in order."""
 
 import asyncio
-import contextlib
 import gc
-import os
 import signal
-import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 import structlog
-import uvicorn
 import uvloop
 from fastapi import FastAPI
 from ftgo_messaging import retention
@@ -33,8 +29,12 @@ from ftgo_service_kit import health
 from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.bearer import Bearer, read_public_key
+from ftgo_service_kit.body_limit import LimitBody
+from ftgo_service_kit.connections import Connections
 from ftgo_service_kit.database import WRITES, Pools
 from ftgo_service_kit.head import HeadAsGet
+from ftgo_service_kit.hosts import AllowHosts, known_names
+from ftgo_service_kit.http_server import HttpServer
 from ftgo_service_kit.limit_requests import LimitRequests
 from ftgo_service_kit.logging import configure_logging
 from ftgo_service_kit.observed import ObservedPublisher
@@ -44,9 +44,6 @@ from ftgo_service_kit.shared_reads import SharedReads
 from ftgo_service_kit.trace import Trace
 
 log = structlog.get_logger("ftgo.service")
-
-_ACCEPT_SECONDS = 0.1
-_ARRIVE_SECONDS = 0.4
 
 Running = asyncio.Task[None]
 
@@ -96,6 +93,7 @@ class Service:
             retention.processed_messages(timedelta(days=settings.processed_messages_days)),
             retention.dead_letters(timedelta(days=settings.dead_letters_days)),
         ]
+        self.connections = Connections(settings.connections, settings.connections_per_address)
         self.app: FastAPI | None = None
         self.parts = ALL_PARTS
         self.stopping = False
@@ -125,7 +123,10 @@ class Service:
         app.state.service = self
         app.state.group_commit = self.group_commit
         app.state.engine = self.engine
+        # The last is the first that a request meets: what is refused by name, or not here yet, takes no place.
         app.add_middleware(LimitRequests, limit=self.settings.request_limit)
+        app.add_middleware(LimitBody)
+        app.add_middleware(AllowHosts, names=[*known_names(self.name), *self.settings.allowed_hosts.split()])
         app.add_middleware(HeadAsGet)
         app.add_middleware(Trace)
         if self.settings.admin_key_file is not None:
@@ -170,7 +171,7 @@ class Service:
         if Part.API in self.parts:
             background.append(asyncio.create_task(self.outbox_bound.watch(), name="outbox bound"))
         background += [asyncio.create_task(c.watch(), name=f"consumer {c.name}") for c in self.consumers]
-        http = asyncio.create_task(self._serve_http(server), name="http")
+        http = asyncio.create_task(server.run_until_told(), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
         parts = [http, *relay, *background, *self.group_commit.workers]
@@ -180,12 +181,12 @@ class Service:
         return stop.is_set()
 
     async def _stop(
-        self, server: uvicorn.Server, http: Running, relay: Sequence[Running], background: Sequence[Running]
+        self, server: HttpServer, http: Running, relay: Sequence[Running], background: Sequence[Running]
     ) -> None:
         """From the outside in, so that nothing is cut off while it still brings work. At most 28 s in all."""
         self.stopping = True
         log.info("service.stopping")
-        await self._stop_listening(server)
+        await server.stop_listening()
         server.should_exit = True  # waits 5 s for running requests, by its configuration
         for task in background:
             task.cancel()
@@ -204,21 +205,6 @@ class Service:
                 log.error("service.part_failed", part=part.get_name(), exc_info=error)
         log.info("service.stopped")
 
-    async def _stop_listening(self, server: uvicorn.Server) -> None:
-        """From now on connections are refused, and whoever has one already is still served. Uvicorn alone would close
-        those whose request is on its way, and a client cannot know whether it was carried out."""
-        if not getattr(server, "servers", None):
-            return  # it has ended, or never began
-        for listener in server.servers:
-            for listening in listener.sockets:
-                # Nobody joins the queue of connections any more, which a close would reset.
-                with socket.socket(fileno=os.dup(listening.fileno())) as same:
-                    same.listen(0)
-        await asyncio.sleep(_ACCEPT_SECONDS)
-        for listener in server.servers:
-            listener.close()
-        await asyncio.sleep(_ARRIVE_SECONDS)
-
     async def _publish_the_rest(self) -> None:
         """What the last requests committed goes out now, not when a successor has started."""
         try:
@@ -234,33 +220,10 @@ class Service:
             # Nothing is lost: what was not finished is in the outbox or comes again from Kafka.
             log.warning("service.part_not_stopped", part=part, error=repr(error))
 
-    def _http_server(self) -> uvicorn.Server:
+    def _http_server(self) -> HttpServer:
         if self.app is None:
             raise RuntimeError(f"service {self.name}: attach() an app before serving")
-        config = uvicorn.Config(
-            self.app,
-            host=self.settings.host,
-            port=self.settings.port,
-            access_log=False,
-            log_config=None,
-            lifespan="off",
-            loop="none",
-            http="httptools",
-            ws="none",
-            timeout_graceful_shutdown=5,
-            server_header=False,
-        )
-        server = uvicorn.Server(config)
-        # Signals are the service's business: HTTP is only the first of its parts to stop.
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]
-        return server
-
-    async def _serve_http(self, server: uvicorn.Server) -> None:
-        try:
-            await server.serve()
-        except SystemExit as end:
-            # Uvicorn's way to say that the port is taken. Let through, it would end the loop before the other parts.
-            raise OSError(f"cannot listen on {self.settings.host}:{self.settings.port}") from end
+        return HttpServer(self.app, self.settings.host, self.settings.port, self.connections)
 
     def _hints(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """The wake-up across processes. Log tailing needs none: the log comes by itself."""

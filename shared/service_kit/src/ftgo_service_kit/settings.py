@@ -30,6 +30,15 @@ class ServiceSettings(BaseSettings):
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
     # Requests in progress, event streams among them; and messages that wait for Kafka. More are answered by a 503.
     request_limit: int = Field(default=2000, ge=1, validation_alias="FTGO_REQUEST_LIMIT")
+    # Connections that are open, and those from one address. Beyond, who has kept us waiting longest is closed: more
+    # than there may be requests in progress, so that somebody always waits.
+    connections: int = Field(default=2500, ge=1, validation_alias="FTGO_CONNECTIONS")
+    connections_per_address: int = Field(default=2250, ge=1, validation_alias="FTGO_CONNECTIONS_PER_ADDRESS")
+    # Further names by which clients reach the service, separated by blanks: "*.example.org" for all below it, "*" for
+    # any name.
+    allowed_hosts: str = Field(
+        default="", pattern=r"^(\*|(\*\.)?[A-Za-z0-9._-]+|\s+)*$", validation_alias="FTGO_ALLOWED_HOSTS"
+    )
     outbox_limit: int = Field(default=200_000, ge=1, validation_alias="FTGO_OUTBOX_LIMIT")
     # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
     # restart moves no partitions. FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
@@ -70,6 +79,14 @@ class ServiceSettings(BaseSettings):
     def _instance_of_the_host(cls, values: dict[str, Any]) -> dict[str, Any]:
         common = os.environ.get("FTGO_INSTANCE")
         return {"instance": common, **values} if common else values
+
+    @field_validator("connections", "connections_per_address")
+    @classmethod
+    def _more_than_requests(cls, connections: int, given: ValidationInfo) -> int:
+        requests = given.data.get("request_limit", 0)
+        if connections <= requests:
+            raise ValueError(f"not more than the {requests} requests in progress (FTGO_REQUEST_LIMIT). Raise it")
+        return connections
 
     @field_validator("relay_shards")
     @classmethod

@@ -77,7 +77,7 @@ async def started(server: object) -> None:
 async def post(service: Service, path: str, patience: float = 20.0) -> bytes:
     """The status line of the answer; empty when the client went away before."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.settings.port)
-    writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    writer.write(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
     try:
         return await asyncio.wait_for(reader.readline(), patience)
     except TimeoutError:

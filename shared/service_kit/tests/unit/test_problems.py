@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from ftgo_messaging.errors import DomainError, StaleAggregate
 from ftgo_messaging.transactions import Overloaded
 from ftgo_service_kit.app import create_app
-from ftgo_service_kit.body_limit import MAX_BODY
+from ftgo_service_kit.body_limit import MAX_BODY, LimitBody
 from ftgo_service_kit.problems import NotFound, Unprocessable
 from ftgo_service_kit.schemas import Amount, ApiModel, Text, UuidStr
 from pydantic import Field
@@ -52,6 +52,7 @@ ERRORS: dict[str, Exception] = {
 @pytest.fixture(scope="module")
 def app() -> FastAPI:
     app = create_app("Test", "For tests.")
+    app.add_middleware(LimitBody)
 
     @app.post("/orders")
     async def create(body: Order) -> Order:

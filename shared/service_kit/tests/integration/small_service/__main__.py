@@ -65,6 +65,18 @@ async def waiting(request: Request) -> bool:
     return bool(request.app.state.waiting)
 
 
+@router.post("/echo")
+async def echo(request: Request) -> dict[str, str]:
+    """What arrived as the body."""
+    return {"body": (await request.body()).decode()}
+
+
+@router.get("/large")
+async def large() -> str:
+    """More than a socket takes."""
+    return "x" * 2_000_000
+
+
 async def _run_beside(app: FastAPI) -> None:
     app.state.beside += 1
     if os.environ.get("FTGO_SMALL_FAIL"):
