@@ -119,7 +119,7 @@ def _register(w: World) -> None:
     replica = {"id": CONSUMER, "first_name": "Ann", "last_name": "Lee", "status": "ACTIVE"}
     w.commit("order", ("insert", "consumer_replicas", replica | {"version": "1"}))
     w.commit("accounting", w.claim("accounting-consumers", "registered"))
-    w.put_table("consumer", "consumers", {"id": CONSUMER, "version": 1})
+    w.put_table("consumer", "consumers", {"id": CONSUMER, "version": 1, "order_limit": 100.0})
     w.put_table("order", "consumer_replicas", {"id": CONSUMER, "version": 1})
 
 

@@ -99,7 +99,8 @@ def _money(value: Any) -> Decimal:
 
 
 def money(evidence: Evidence) -> Iterator[Violation]:
-    """I2: each approved order has its total set aside exactly once, every other one nothing; limits hold always."""
+    """I2: each approved order has its total set aside exactly once, every other one nothing; limits hold always, and
+    prices as long as a dish stays in an order."""
     entries: dict[str, list[Row]] = defaultdict(list)
     for row in evidence.rows("accounting", "account_entries"):
         if row["order_id"]:
@@ -120,6 +121,32 @@ def money(evidence: Evidence) -> Iterator[Violation]:
         if held:
             yield Violation("I2", f"{held} are held for order {order}, which does not exist", [{"order": order}])
     yield from _balances(evidence)
+    yield from _order_limits(evidence)
+    yield from _prices(evidence)
+
+
+def _order_limits(evidence: Evidence) -> Iterator[Violation]:
+    """No limit is ever changed, so that each order's newest total has to be within it, be it revised or not."""
+    limits = {row["id"]: _money(row["order_limit"]) for row in evidence.rows("consumer", "consumers")}
+    for row in evidence.rows("order", "orders"):
+        limit, total = limits.get(row["consumer_id"]), _money(row["order_total"])
+        if row["state"] == "APPROVED" and limit is not None and total > limit:
+            shown = {"order": row["id"], "total": str(total), "limit": str(limit)}
+            yield Violation("I2", f"order {row['id']} is beyond its consumer's order limit", [shown])
+
+
+def _prices(evidence: Evidence) -> Iterator[Violation]:
+    known: dict[str, dict[str, str]] = {}
+    for commit, row in evidence.written("order", "orders", "insert", "update"):
+        if not row.get("line_items"):
+            continue
+        prices = {line["menu_item_id"]: line["price"] for line in json.loads(row["line_items"])}
+        before = known.get(row["id"], {})
+        for dish in prices.keys() & before.keys():
+            if prices[dish] != before[dish]:
+                shown = {"order": row["id"], "dish": dish, "before": before[dish], "price": prices[dish]}
+                yield Violation("I2", f"order {row['id']} pays another price", [shown | {"commit": commit.number}])
+        known[row["id"]] = prices
 
 
 def _balances(evidence: Evidence) -> Iterator[Violation]:

@@ -78,6 +78,18 @@ def beyond_the_limit(w: World) -> None:
     w.commit("accounting", ("update", "accounts", row))
 
 
+@bend("I2")
+def beyond_the_order_limit(w: World) -> None:
+    w.evidence.rows("consumer", "consumers")[0]["order_limit"] = "30.49"
+
+
+@bend("I2")
+def another_price_for_what_stays(w: World) -> None:
+    for price in ("12.34", "20.00"):
+        lines = [{"menu_item_id": "1", "name": "Soup", "price": price, "quantity": 1}]
+        w.commit("order", ("update", "orders", {"id": ORDER, "state": "APPROVED", "line_items": json.dumps(lines)}))
+
+
 @bend("I3")
 def approved_without_ticket(w: World) -> None:
     w.put_table("kitchen", "tickets")

@@ -150,3 +150,29 @@ async def test_what_is_not_authorized_cannot_be_revised(memory):
 async def test_an_account_that_does_not_exist(memory):
     with pytest.raises(AccountNotFound):
         await memory.run(lambda uow: accounts.change_credit_limit(ASHA, Money.of("1.00"), uow))
+
+
+async def test_nobody_pays_or_is_credited_for_the_order_of_another(memory):
+    """No refusal, and no answer: such a command becomes a dead letter."""
+    await memory.run(authorize("61.70"))
+    mallory = new_id()
+    await memory.run(
+        lambda uow: authorize_payment(
+            AuthorizePayment(consumer_id=mallory, order_id=OTHER, amount=Money.of("70.00")), uow
+        )
+    )
+    told = len(memory.messages)
+    message = Message(new_id(), "accounting.commands", mallory, {SAGA_ID: new_id()}, b"")
+    reverse_it = ReverseAuthorization(consumer_id=mallory, order_id=ORDER)
+    revise_it = ReviseAuthorization(consumer_id=mallory, order_id=ORDER, amount=Money.of("1.00"))
+    authorize_it = AuthorizePayment(consumer_id=mallory, order_id=ORDER, amount=Money.of("61.70"))
+    for work in (
+        lambda uow: reverse_authorization(reverse_it, uow),
+        lambda uow: revise_authorization(revise_it, uow, message),
+        lambda uow: authorize_payment(authorize_it, uow),
+    ):
+        with pytest.raises(ValueError, match=mallory):
+            await memory.run(work)
+    assert memory.get(ACCOUNTS, mallory).authorized == Money.of("70.00")
+    assert memory.get(ACCOUNTS, ASHA).authorized == Money.of("61.70")
+    assert len(memory.messages) == told

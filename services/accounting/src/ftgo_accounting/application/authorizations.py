@@ -29,8 +29,7 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Autho
 
     Opens the account when there is none: the sender has had the consumer verified by its owner, so the news of the
     registration is merely late. Raises PaymentRefused, and has then written only that; it stays refused."""
-    known = await uow.find(ACCOUNTS, command.consumer_id)
-    authorization = await uow.find(AUTHORIZATIONS, command.order_id)
+    known, authorization = await _found(command, uow)
     if authorization is not None:
         authorization.check()
         return authorization
@@ -54,8 +53,7 @@ async def revise_authorization(command: ReviseAuthorization, revision: str, uow:
 
     Raises PaymentRefused when it is more and the account does not give it, and has then written only that. Raises
     NotAuthorized when there is nothing to revise."""
-    account = await uow.find(ACCOUNTS, command.consumer_id)
-    authorization = await uow.find(AUTHORIZATIONS, command.order_id)
+    account, authorization = await _found(command, uow)
     if account is None or authorization is None or not authorization.stands:
         raise NotAuthorized(f"The payment of order {command.order_id} is not authorized.")
     if authorization.was_revised(revision):
@@ -73,10 +71,21 @@ async def revise_authorization(command: ReviseAuthorization, revision: str, uow:
 async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) -> None:
     """Give the amount back. Never refused. For an order that was never authorized it leaves a tombstone, so that an
     authorization that comes later (the two commands may have overtaken each other) does not stand for ever."""
-    account = await uow.find(ACCOUNTS, command.consumer_id)
-    authorization = await uow.find(AUTHORIZATIONS, command.order_id)
+    account, authorization = await _found(command, uow)
     if authorization is None:
         uow.save(AUTHORIZATIONS, Authorization.tombstone(command.order_id, new_id(), command.consumer_id))
     elif authorization.stands and account is not None:
         keep(account, [account.reverse(command.order_id, authorization.amount)], uow)
         uow.save(AUTHORIZATIONS, authorization.reverse())
+
+
+async def _found(
+    command: AuthorizePayment | ReverseAuthorization | ReviseAuthorization, uow: UnitOfWork
+) -> tuple[Account | None, Authorization | None]:
+    """The consumer's account and the order's authorization. Raises ValueError if that is another consumer's: no honest
+    sender asks for it, and one consumer's account would pay, or be credited, for another's order."""
+    account = await uow.find(ACCOUNTS, command.consumer_id)
+    authorization = await uow.find(AUTHORIZATIONS, command.order_id)
+    if authorization is not None and authorization.consumer_id != command.consumer_id:
+        raise ValueError(f"the payment of order {command.order_id} is not one of consumer {command.consumer_id}")
+    return account, authorization
