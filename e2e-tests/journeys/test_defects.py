@@ -90,7 +90,7 @@ async def test_defect_07_a_change_in_a_wrong_state_is_refused_and_blocks_nobody(
     kept = await stage.settled(order, "APPROVED")
     await stage.revise(order, [("2", 1)])
     kept = await stage.settled(order, "APPROVED")
-    assert kept["orderTotal"] == "31.60"
+    assert (kept["orderTotal"], kept["changeRefusal"]) == ("31.60", {"reason": "WRONG_STATE", "service": "kitchen"})
     assert await stage.ticket(order) == before
     assert (await stage.account(consumer))["authorized"] == "31.60"
     await stage.settled(await stage.place(consumer), "APPROVED")
@@ -185,7 +185,8 @@ async def test_defect_13_a_refusal_leaves_nothing_half_done(stage: Stage) -> Non
     account, ticket = await stage.account(consumer), await stage.ticket(order)
     await stage.revise(order, [("1", 100)])
     after = await stage.settled(order, "APPROVED")
-    assert after == {**before, "version": before["version"] + 2}
+    why = {"reason": "INSUFFICIENT_CREDIT", "service": "accounting"}
+    assert after == {**before, "version": before["version"] + 2, "changeRefusal": why}
     assert await stage.account(consumer) == account
     kept = await stage.ticket(order)
     assert (kept["state"], kept["lineItems"]) == (ticket["state"], ticket["lineItems"])

@@ -91,10 +91,13 @@ async def test_a_revision_is_held_to_the_order_limit(stage: Stage) -> None:
     after = await stage.settled(order, "APPROVED")
     assert (after["orderTotal"], after["lineItems"]) == (before["orderTotal"], before["lineItems"])
     assert "revision" not in after
+    assert after["changeRefusal"] == {"reason": "LIMIT_EXCEEDED", "service": "consumer"}
     assert (await stage.account(consumer))["authorized"] == "12.34"
     assert (await stage.ticket(order))["state"] == "AWAITING_ACCEPTANCE"
     await stage.revise(order, [("2", 5)])  # 12.50
-    assert (await stage.settled(order, "APPROVED"))["orderTotal"] == "12.50"
+    revised = await stage.settled(order, "APPROVED")
+    assert revised["orderTotal"] == "12.50"
+    assert "changeRefusal" not in revised
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known to Order", "known to Consumer alone, perhaps"])

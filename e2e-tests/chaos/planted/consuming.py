@@ -9,7 +9,7 @@ from ftgo_messaging.consumer import batch
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.inbox import dead_letters, deduplicator
 from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.kafka import subscriber
+from ftgo_messaging.kafka import reading
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.message import Received
 from sqlalchemy import text
@@ -93,13 +93,13 @@ def add_second_consumer() -> None:
 
 def rewind_first_partition() -> None:
     """After a failed batch go back on the first record's partition only: the others are committed past."""
-    rewind = subscriber.rewind_batch
+    rewind = reading.rewind_batch
 
     def first_only(consumer: Any, records: Sequence[Any]) -> None:
         first = records[0]
         rewind(consumer, [r for r in records if (r.topic, r.partition) == (first.topic, first.partition)])
 
-    subscriber.rewind_batch = first_only
+    reading.rewind_batch = first_only
 
 
 def forgotten_dead_letter() -> None:

@@ -372,6 +372,19 @@ async def test_cancel_and_revise(http, service, restaurant):
         assert (await http.post(f"/orders/{new_id()}/{path}", json=revision)).status_code == 404
 
 
+async def test_a_refused_change_says_why_until_the_next_one_begins(http, service, restaurant):
+    order_id, why = await created(http, restaurant), {"reason": "LIMIT_EXCEEDED", "service": "consumer"}
+    await approve(service, order_id)
+    revision = {"revisedOrderLineItems": [{"menuItemId": "2", "quantity": 2}]}
+    await http.post(f"/orders/{order_id}/revise", json=revision)
+    await service.transactions.run_step(Step(lambda uow: order_steps.undo_revise(order_id, **why, uow=uow)))
+    order = (await http.get(f"/orders/{order_id}")).json()
+    assert (order["state"], order["orderTotal"], order["changeRefusal"]) == ("APPROVED", "61.70", why)
+    stream = (await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "3"})).text
+    assert '"changeRefusal":{"reason":"LIMIT_EXCEEDED","service":"consumer"}' in stream
+    assert "changeRefusal" not in (await http.post(f"/orders/{order_id}/cancel")).json()
+
+
 async def test_pages_neither_skip_nor_repeat(http, restaurant):
     consumer = new_id()
     ids = [(await http.post("/orders", json=body(restaurant, consumer))).json()["orderId"] for _ in range(5)]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 from ftgo_contracts.money import Money
-from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, WrongState
+from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Refusal, WrongState
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,10 +34,10 @@ METHODS = {
     "approve": Order.approve,
     "reject": lambda order: order.reject("UNKNOWN", "consumer"),
     "begin_cancel": Order.begin_cancel,
-    "undo_cancel": Order.undo_cancel,
+    "undo_cancel": lambda order: order.undo_cancel("WRONG_STATE", "kitchen"),
     "confirm_cancel": Order.confirm_cancel,
     "begin_revise": lambda order: order.begin_revise((CURRY,)),
-    "undo_revise": Order.undo_revise,
+    "undo_revise": lambda order: order.undo_revise("BLOCKED", "consumer"),
     "confirm_revise": Order.confirm_revise,
 }
 # What becomes of an order; SAME: nothing, the very same object; REFUSED: WrongState.
@@ -98,9 +98,14 @@ def test_a_confirmed_revision_replaces_lines_and_total():
     assert (revised.line_items, revised.order_total, revised.revision) == ((CURRY, SOUP), Money.of("21.35"), None)
 
 
-def test_an_undone_revision_leaves_the_order_as_it_was():
-    undone = APPROVED.begin_revise((CURRY,)).undo_revise()
-    assert undone == replace(APPROVED, version=undone.version)
+@pytest.mark.parametrize("pending", ["REVISION_PENDING", "CANCEL_PENDING"])
+def test_a_refused_change_leaves_the_order_as_it_was_and_tells_why_until_the_next(pending):
+    undo = {"REVISION_PENDING": Order.undo_revise, "CANCEL_PENDING": Order.undo_cancel}[pending]
+    undone = undo(IN_STATE[pending], "BLOCKED", "consumer")
+    assert undone == replace(APPROVED, version=undone.version, change_refusal=Refusal("BLOCKED", "consumer"))
+    for begun in (undone.begin_revise((CURRY,)), undone.begin_cancel()):
+        assert begun.change_refusal is None
+    assert undone.begin_revise((CURRY,)).confirm_revise().change_refusal is None
 
 
 @given(st.lists(st.sampled_from(sorted(METHODS)), max_size=30))
@@ -115,6 +120,7 @@ def test_whatever_happens(methods):
         assert after is order or after.version == order.version + 1
         assert (after.revision is not None) is (after.state is OrderState.REVISION_PENDING)
         assert (after.rejection is not None) is (after.state is OrderState.REJECTED)
+        assert after.change_refusal is None or after.state is OrderState.APPROVED
         if order.state in {OrderState.REJECTED, OrderState.CANCELLED}:
             assert after is order
         order = after

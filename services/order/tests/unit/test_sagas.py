@@ -9,7 +9,7 @@ from ftgo_contracts.kitchen import commands as k
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
 from ftgo_messaging import message as m
-from ftgo_messaging.registry import by_name
+from ftgo_messaging.registry import by_class, by_name
 from ftgo_messaging.replies import Failure, Success
 from ftgo_messaging.sagas.instance import SagaState
 from ftgo_messaging.testing.memory import Memory
@@ -19,7 +19,7 @@ from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import CreateOrder, put_order
 from ftgo_order.application.revise_order import revise_order
-from ftgo_order.domain.order import Address, Delivery, OrderState, WrongState
+from ftgo_order.domain.order import Address, Delivery, OrderState, Refusal, WrongState
 from ftgo_order.domain.pricing import MenuItem, RequestedLineItem
 from ftgo_order.sagas import ORCHESTRATOR
 
@@ -83,6 +83,12 @@ def state(memory: Memory) -> OrderState:
     return memory.get(ORDERS, ORDER).state
 
 
+def refusal(memory: Memory) -> Refusal | None:
+    """What the client is told of the order or of its last change."""
+    order = memory.get(ORDERS, ORDER)
+    return order.rejection or order.change_refusal
+
+
 @pytest.mark.parametrize("name", FORWARD)
 async def test_it_goes_through_its_steps(name: str) -> None:
     memory, saga = await begun(name)
@@ -111,10 +117,7 @@ async def test_a_refusal_takes_back_what_was_done_before(name: str, step: int) -
     done = FORWARD[name][:step]
     assert asked(saga) == [*FORWARD[name][: step + 1], *(UNDO[x] for x in reversed(done) if x in UNDO)]
     assert state(memory) is UNDONE[name]
-    if name == "create":
-        rejection = memory.get(ORDERS, ORDER).rejection
-        assert rejection is not None
-        assert (rejection.reason, rejection.service) == ("NO", ["consumer", "kitchen", "accounting"][step])
+    assert refusal(memory) == Refusal("NO", by_class(FORWARD[name][step]).name.split(".")[1])
 
 
 @pytest.mark.parametrize(("name", "step"), UP_TO_PIVOT)
@@ -135,10 +138,7 @@ async def test_silence_takes_back_what_may_have_been_done(name: str, step: int) 
     tried = FORWARD[name][: step + 1]
     assert list(dict.fromkeys(asked(saga))) == [*tried, *(undo[x] for x in reversed(tried) if x in undo)]
     assert state(memory) is UNDONE[name]
-    if name == "create":
-        rejection = memory.get(ORDERS, ORDER).rejection
-        assert rejection is not None
-        assert rejection.reason == "TIMED_OUT"
+    assert refusal(memory) == Refusal("TIMED_OUT", by_class(silent).name.split(".")[1])
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -254,7 +254,7 @@ async def test_a_cancellation_confirmed(memory, approved):
 
 async def test_a_cancellation_undone(memory, approved):
     await memory.run(lambda uow: cancel_order(approved, uow))
-    await twice(memory, lambda uow: order_steps.undo_cancel(approved, uow))
+    await twice(memory, lambda uow: order_steps.undo_cancel(approved, "WRONG_STATE", "kitchen", uow))
     assert history(memory, approved) == ["APPROVAL_PENDING", "APPROVED", "CANCEL_PENDING", "APPROVED"]
 
 
@@ -270,5 +270,6 @@ async def test_a_revision_confirmed(memory, approved):
 
 async def test_a_revision_undone(memory, approved):
     await memory.run(lambda uow: revise_order(approved, [RequestedLineItem("2", 1)], uow))
-    await twice(memory, lambda uow: order_steps.undo_revise(approved, uow))
+    await twice(memory, lambda uow: order_steps.undo_revise(approved, "LIMIT_EXCEEDED", "consumer", uow))
     assert memory.get(ORDERS, approved).order_total == Money.of("9.00")
+    assert json.loads(memory.appended[-1][1]["change_refusal"]) == {"reason": "LIMIT_EXCEEDED", "service": "consumer"}

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import is_transient
 
 log = structlog.get_logger("ftgo.loops")
@@ -21,13 +22,6 @@ def backoff(attempt: int, first: float = 0.1, longest: float = 5.0) -> float:
     return min(first * 2.0 ** min(attempt - 1, 30), longest) * random.uniform(0.5, 1.0)
 
 
-def cancelled() -> bool:
-    """Whether somebody asked the task that runs this to end. A CancelledError without that is somebody else's: a task
-    or a future that our own awaited was cancelled, and for us that is a failure as any other."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
 async def periodic(name: str, work: Callable[[], Awaitable[object]], every: float, **context: object) -> None:
     """Do ``work`` every ``every`` seconds, more or less by a fifth and for the first time after such a pause, until
     cancelled. A cancellation ends it at once, also in the middle of the work.
@@ -37,10 +31,9 @@ async def periodic(name: str, work: Callable[[], Awaitable[object]], every: floa
     while True:
         await asyncio.sleep(every * random.uniform(1 - JITTER, 1 + JITTER))
         try:
-            await work()
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled():
-                raise
+            with contained():
+                await work()
+        except Exception as error:
             tell_failure(name, error, **context)
 
 
@@ -51,11 +44,10 @@ async def repeat(name: str, work: Callable[[], Awaitable[object]], stopped: Call
     failures = 0
     while not stopped():
         try:
-            await work()
+            with contained():
+                await work()
             failures = 0
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled():
-                raise
+        except Exception as error:
             failures += 1
             tell_failure(name, error, attempt=failures)
             await asyncio.sleep(backoff(failures))

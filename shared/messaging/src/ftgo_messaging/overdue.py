@@ -3,7 +3,6 @@
 Any number of processes may do this at once. The deadline is the database's, and so is the clock.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache
 
@@ -13,7 +12,6 @@ from sqlalchemy import Table, TextClause, text
 from ftgo_messaging.connection import connect
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.loops import cancelled
 from ftgo_messaging.transactions import Step, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 
@@ -55,8 +53,8 @@ async def deal_with_overdue(table: Table, key: str, deal: Deal, transactions: Tr
 
         try:
             dealt += await transactions.run_step(Step(step))
-        except (Exception, asyncio.CancelledError) as error:
-            if cancelled() or is_transient(error):
+        except Exception as error:
+            if is_transient(error):
                 raise
             log.error("overdue.failed", table=table.name, key=row_key, exc_info=error)
             async with connect(transactions.engine) as connection:

@@ -10,15 +10,15 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
-from ftgo_messaging.consumer.batch import BatchProcessor, Received
+from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.contained import Misdirected, contained
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind
+from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
+from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.testing.service import messaging_tables
 from ftgo_messaging.transactions import GroupCommit, Step, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, text
@@ -92,7 +92,7 @@ def processor(transactions: Transactions, bad: Bad) -> BatchProcessor:
 
 
 def received(who: str) -> Received:
-    headers = [(m.ID, new_id().encode()), (m.TYPE, b"contained.Do")]
+    headers = [(m.ID, new_id().encode()), (m.TYPE, b"contained.Do"), (m.SOURCE, b"test")]
     return Received(COMMANDS.name, 0, 0, who.encode(), headers, f'{{"who": "{who}"}}'.encode())
 
 

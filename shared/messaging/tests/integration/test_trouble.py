@@ -307,7 +307,8 @@ asyncio.run(main())
 async def test_a_record_that_the_client_cannot_read_is_skipped_and_costs_no_other(
     transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
 ) -> None:
-    """A header name that is not UTF-8: aiokafka raises, and has taken other records out of its buffer by then."""
+    """A header name that is not UTF-8: aiokafka raises, and has taken other records out of its buffer by then. It is
+    kept for what it lacks otherwise."""
     keys = [new_id() for _ in range(8)]
     await publish(kafka, channel, keys, range(5))
     for first in (5, 10):
@@ -320,7 +321,7 @@ async def test_a_record_that_the_client_cannot_read_is_skipped_and_costs_no_othe
         await until_noted(transactions, keys, range(15), within=60)
         kept = await rows(transactions, "SELECT partition, error FROM dead_letters ORDER BY id")
         assert [partition for partition, _ in kept] == [0, 0]
-        assert f"It stands in Kafka at {channel.name}/0/" in kept[0][1]
+        assert "unknown message type ''" in kept[0][1]
 
 
 async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from ftgo_messaging.loops import backoff, cancelled, periodic
+from ftgo_messaging.loops import backoff, periodic
 from ftgo_messaging.testing.eventually import eventually
 from structlog.testing import capture_logs
 
@@ -31,8 +31,13 @@ async def _bug() -> None:
     raise ValueError("a bug")
 
 
+async def _exit() -> None:
+    raise SystemExit
+
+
 @pytest.mark.parametrize(
-    ("failure", "level"), [(_bug, "error"), (_timed_out, "warning"), (_cancelled_by_somebody_else, "error")]
+    ("failure", "level"),
+    [(_bug, "error"), (_timed_out, "warning"), (_cancelled_by_somebody_else, "error"), (_exit, "error")],
 )
 async def test_no_failure_ends_a_loop(failure: Callable[[], Awaitable[None]], level: str) -> None:
     times = 0
@@ -56,19 +61,18 @@ async def test_no_failure_ends_a_loop(failure: Callable[[], Awaitable[None]], le
 
 
 async def test_a_cancellation_ends_the_work_in_its_middle() -> None:
-    begun = asyncio.Event()
-    seen = []
+    begun, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
         begun.set()
         try:
             await asyncio.sleep(60)
         finally:
-            seen.append(cancelled())
+            ended.set()
 
     loop = asyncio.create_task(periodic("work", work, 0.001))
     await begun.wait()
     loop.cancel()
     await asyncio.wait([loop], timeout=5)
     assert loop.cancelled()
-    assert seen == [True]
+    assert ended.is_set()

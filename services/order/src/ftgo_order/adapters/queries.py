@@ -6,20 +6,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ftgo_messaging import codec, rows
+from ftgo_messaging import rows
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.connection import connect
 from sqlalchemy import JSON, Column, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_order.adapters.tables import ORDERS, orders
-from ftgo_order.domain.order import Order, OrderState, Rejection
+from ftgo_order.adapters.tables import ORDERS, from_optional_json, orders
+from ftgo_order.domain.order import Order, OrderState, Refusal
 
 A = TypeVar("A")
 
 _VERSIONS = text("SELECT id, version FROM orders WHERE id = ANY(CAST(:ids AS uuid[]))")
 _NEWER = text(
-    "SELECT h.order_id, h.version, h.state, h.at, CAST(h.rejection AS text) AS rejection "
+    "SELECT h.order_id, h.version, h.state, h.at, CAST(h.rejection AS text) AS rejection, "
+    "CAST(h.change_refusal AS text) AS change_refusal "
     "FROM unnest(CAST(:ids AS uuid[]), CAST(:versions AS integer[])) AS a (order_id, version) "
     "JOIN order_history h ON h.order_id = a.order_id AND h.version > a.version ORDER BY h.order_id, h.version"
 )
@@ -33,7 +34,8 @@ class OrderChange:
     version: int
     state: OrderState
     at: datetime
-    rejection: Rejection | None
+    rejection: Refusal | None
+    change_refusal: Refusal | None
 
 
 async def find(kind: Aggregates[A], key: str, engine: AsyncEngine) -> A | None:
@@ -97,5 +99,6 @@ def _change(row: Mapping[str, Any]) -> OrderChange:
         version=row["version"],
         state=OrderState(row["state"]),
         at=row["at"],
-        rejection=None if row["rejection"] is None else codec.decode(row["rejection"], Rejection),
+        rejection=from_optional_json(row["rejection"], Refusal),
+        change_refusal=from_optional_json(row["change_refusal"], Refusal),
     )

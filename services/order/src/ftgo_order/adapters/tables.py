@@ -13,7 +13,7 @@ from ftgo_messaging.tables import messaging_tables
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
-from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Rejection, Revision
+from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Refusal, Revision
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -34,6 +34,7 @@ orders = Table(
     Column("fingerprint", Text, nullable=False),
     Column("revision", JSON, nullable=True),
     Column("rejection", JSON, nullable=True),
+    Column("change_refusal", JSON, nullable=True),
     Column("version", Integer, nullable=False),
 )
 # The list of a consumer's orders, page by page.
@@ -47,6 +48,7 @@ order_history = Table(
     Column("state", Text, nullable=False),
     Column("at", DateTime(timezone=True), nullable=False),
     Column("rejection", JSON, nullable=True),
+    Column("change_refusal", JSON, nullable=True),
 )
 """Append-only: one row per version of an order. What the event stream sends."""
 
@@ -88,7 +90,7 @@ def optional_json(value: Any) -> str | None:
     return None if value is None else codec.encode(value).decode()
 
 
-def _optional(cls: type[Any], text: str | None) -> Any:
+def from_optional_json(text: str | None, cls: type[Any]) -> Any:
     return None if text is None else codec.decode(text, cls)
 
 
@@ -103,8 +105,9 @@ def _order_from_row(row: Mapping[str, Any]) -> Order:
         order_total=Money.of(row["order_total"]),
         delivery=Delivery(row["delivery_time"], codec.decode(row["delivery_address"], Address)),
         fingerprint=row["fingerprint"],
-        revision=_optional(Revision, row["revision"]),
-        rejection=_optional(Rejection, row["rejection"]),
+        revision=from_optional_json(row["revision"], Revision),
+        rejection=from_optional_json(row["rejection"], Refusal),
+        change_refusal=from_optional_json(row["change_refusal"], Refusal),
         version=row["version"],
     )
 
@@ -123,6 +126,7 @@ def _order_to_row(order: Order) -> dict[str, Any]:
         "fingerprint": order.fingerprint,
         "revision": optional_json(order.revision),
         "rejection": optional_json(order.rejection),
+        "change_refusal": optional_json(order.change_refusal),
         "version": order.version,
     }
 

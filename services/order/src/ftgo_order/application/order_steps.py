@@ -25,9 +25,9 @@ async def reject(order_id: str, reason: str, service: str, uow: UnitOfWork) -> N
         publish(events.OrderRejected, order, uow, reason=reason, service=service)
 
 
-async def undo_cancel(order_id: str, uow: UnitOfWork) -> None:
-    """CANCEL_PENDING -> APPROVED. No event: nobody was told that a cancellation had begun."""
-    await _step(order_id, Order.undo_cancel, uow)
+async def undo_cancel(order_id: str, reason: str, service: str, uow: UnitOfWork) -> None:
+    """CANCEL_PENDING -> APPROVED, with the refusal. No event: nobody was told that a cancellation had begun."""
+    await _step(order_id, lambda o: o.undo_cancel(reason, service), uow)
 
 
 async def confirm_cancel(order_id: str, uow: UnitOfWork) -> None:
@@ -36,9 +36,9 @@ async def confirm_cancel(order_id: str, uow: UnitOfWork) -> None:
         publish(events.OrderCancelled, order, uow)
 
 
-async def undo_revise(order_id: str, uow: UnitOfWork) -> None:
-    """REVISION_PENDING -> APPROVED with the lines as they were."""
-    await _step(order_id, Order.undo_revise, uow)
+async def undo_revise(order_id: str, reason: str, service: str, uow: UnitOfWork) -> None:
+    """REVISION_PENDING -> APPROVED with the lines as they were, and the refusal."""
+    await _step(order_id, lambda o: o.undo_revise(reason, service), uow)
 
 
 async def confirm_revise(order_id: str, uow: UnitOfWork) -> None:

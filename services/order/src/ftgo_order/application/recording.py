@@ -23,6 +23,7 @@ def record(order: Order, uow: UnitOfWork) -> None:
             "state": order.state.value,
             "at": datetime.now(UTC),
             "rejection": optional_json(order.rejection),
+            "change_refusal": optional_json(order.change_refusal),
         },
     )
 

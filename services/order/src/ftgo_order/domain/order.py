@@ -89,8 +89,8 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
-    """Why an order was rejected, in a word of the contract, and by which service."""
+class Refusal:
+    """Why an order or a change of it was refused, in a word of the contract, and by which service."""
 
     reason: str
     service: str
@@ -104,7 +104,8 @@ def total_of(line_items: Iterable[OrderLineItem]) -> Money:
 class Order:
     """``restaurant_name`` is that of the time of the order; None in one that was made before names were kept.
     ``fingerprint`` tells whether a repeated request for this id asked for the same. ``revision`` is there exactly in
-    REVISION_PENDING, ``rejection`` exactly in REJECTED. ``version`` grows by one with every change."""
+    REVISION_PENDING, ``rejection`` exactly in REJECTED. ``change_refusal`` is there in APPROVED when the last change
+    that was asked for was refused, until the next begins. ``version`` grows by one with every change."""
 
     id: str
     consumer_id: str
@@ -116,7 +117,8 @@ class Order:
     delivery: Delivery
     fingerprint: str
     revision: Revision | None = None
-    rejection: Rejection | None = None
+    rejection: Refusal | None = None
+    change_refusal: Refusal | None = None
     version: int = 1
 
     @classmethod
@@ -154,7 +156,7 @@ class Order:
     def reject(self, reason: str, service: str) -> Order:
         """The end of a creation that was refused. The first rejection stays."""
         if self.state is OrderState.APPROVAL_PENDING:
-            return replace(self._become(OrderState.REJECTED), rejection=Rejection(reason, service))
+            return replace(self._become(OrderState.REJECTED), rejection=Refusal(reason, service))
         return self._only(OrderState.REJECTED, what="rejected")
 
     # -- cancel --------------------------------------------------------------------------------------------------
@@ -163,11 +165,11 @@ class Order:
         self._only(OrderState.APPROVED, what="cancelled")
         return self._become(OrderState.CANCEL_PENDING)
 
-    def undo_cancel(self) -> Order:
-        """Back to APPROVED. Succeeds without effect when no cancellation is under way; only a cancellation that has
-        been confirmed cannot be undone."""
+    def undo_cancel(self, reason: str, service: str) -> Order:
+        """Back to APPROVED, with the refusal. Succeeds without effect when no cancellation is under way; only a
+        cancellation that has been confirmed cannot be undone."""
         if self.state is OrderState.CANCEL_PENDING:
-            return self._become(OrderState.APPROVED)
+            return replace(self._become(OrderState.APPROVED), change_refusal=Refusal(reason, service))
         return self._unless(OrderState.CANCELLED, what="kept")
 
     def confirm_cancel(self) -> Order:
@@ -182,10 +184,11 @@ class Order:
         self._only(OrderState.APPROVED, what="revised")
         return replace(self._become(OrderState.REVISION_PENDING), revision=Revision(line_items, total_of(line_items)))
 
-    def undo_revise(self) -> Order:
-        """Drops the proposal. Succeeds without effect when no revision is under way."""
+    def undo_revise(self, reason: str, service: str) -> Order:
+        """Drops the proposal and keeps the refusal. Succeeds without effect when no revision is under way."""
         if self.state is OrderState.REVISION_PENDING:
-            return replace(self._become(OrderState.APPROVED), revision=None)
+            refusal = Refusal(reason, service)
+            return replace(self._become(OrderState.APPROVED), revision=None, change_refusal=refusal)
         return self
 
     def confirm_revise(self) -> Order:
@@ -202,7 +205,7 @@ class Order:
     # -- rules ---------------------------------------------------------------------------------------------------
 
     def _become(self, state: OrderState) -> Order:
-        return replace(self, state=state, version=self.version + 1)
+        return replace(self, state=state, change_refusal=None, version=self.version + 1)
 
     def _only(self, state: OrderState, *, what: str) -> Order:
         if self.state is not state:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ftgo_order.adapters.replicas import ConsumerReplica, RestaurantReplica
 from ftgo_order.application.create_order import CreateOrder
-from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Rejection, Revision
+from ftgo_order.domain.order import Address, Delivery, Order, OrderLineItem, OrderState, Refusal, Revision
 from ftgo_order.domain.pricing import MAX_LINES, MAX_QUANTITY, RequestedLineItem
 
 WHEN_THERE = Field(exclude_if=lambda value: value is None)
@@ -88,14 +88,15 @@ class RevisionView(ApiModel):
     line_items: list[LineItemView]
 
 
-class RejectionView(ApiModel):
+class RefusalView(ApiModel):
     reason: str
     service: str
 
 
 class OrderView(ApiModel):
     """``restaurantName`` is that of the time of the order; orders of the first releases have none. ``revision`` is
-    there while the order is in REVISION_PENDING, ``rejection`` when it is REJECTED."""
+    there while the order is in REVISION_PENDING, ``rejection`` when it is REJECTED. ``changeRefusal``: it is APPROVED
+    because the last cancellation or revision was refused; gone when the next begins."""
 
     order_id: UuidStr
     state: OrderState
@@ -107,7 +108,8 @@ class OrderView(ApiModel):
     delivery_address: AddressView
     line_items: list[LineItemView]
     revision: Annotated[RevisionView | None, WHEN_THERE] = None
-    rejection: Annotated[RejectionView | None, WHEN_THERE] = None
+    rejection: Annotated[RefusalView | None, WHEN_THERE] = None
+    change_refusal: Annotated[RefusalView | None, WHEN_THERE] = None
     version: int
 
 
@@ -161,7 +163,8 @@ def order_view(order: Order) -> OrderView:
         delivery_address=_address(order.delivery.address),
         line_items=_lines(order.line_items),
         revision=_revision(order.revision) if order.revision else None,
-        rejection=_rejection(order.rejection) if order.rejection else None,
+        rejection=_refusal(order.rejection) if order.rejection else None,
+        change_refusal=_refusal(order.change_refusal) if order.change_refusal else None,
         version=order.version,
     )
 
@@ -174,8 +177,8 @@ def _revision(revision: Revision) -> RevisionView:
     return RevisionView(order_total=revision.order_total, line_items=_lines(revision.line_items))
 
 
-def _rejection(rejection: Rejection) -> RejectionView:
-    return RejectionView(reason=rejection.reason, service=rejection.service)
+def _refusal(refusal: Refusal) -> RefusalView:
+    return RefusalView(reason=refusal.reason, service=refusal.service)
 
 
 def _lines(items: tuple[OrderLineItem, ...]) -> list[LineItemView]:

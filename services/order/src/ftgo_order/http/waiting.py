@@ -99,6 +99,7 @@ def _event(change: OrderChange) -> str:
         "version": change.version,
         "at": change.at.isoformat().replace("+00:00", "Z"),
     }
-    if change.rejection is not None:
-        body["rejection"] = {"reason": change.rejection.reason, "service": change.rejection.service}
+    for name, refusal in (("rejection", change.rejection), ("changeRefusal", change.change_refusal)):
+        if refusal is not None:
+            body[name] = {"reason": refusal.reason, "service": refusal.service}
     return f"id: {change.version}\nevent: order\ndata: {msgspec.json.encode(body).decode()}\n\n"

@@ -17,7 +17,7 @@ async def _begun(data: OrderSagaData, uow: UnitOfWork) -> None:
 
 
 async def _undo(data: OrderSagaData, uow: UnitOfWork) -> None:
-    await order_steps.undo_cancel(data.order_id, uow)
+    await order_steps.undo_cancel(data.order_id, data.reason, data.service, uow)
 
 
 async def _confirm(data: OrderSagaData, uow: UnitOfWork) -> None:

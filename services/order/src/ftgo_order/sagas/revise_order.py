@@ -29,7 +29,7 @@ async def _begun(data: ReviseOrderData, uow: UnitOfWork) -> None:
 
 
 async def _undo(data: ReviseOrderData, uow: UnitOfWork) -> None:
-    await order_steps.undo_revise(data.order_id, uow)
+    await order_steps.undo_revise(data.order_id, data.reason, data.service, uow)
 
 
 async def _confirm(data: ReviseOrderData, uow: UnitOfWork) -> None:

@@ -5,18 +5,16 @@ duplicate. Here the letter's row is the record of what has happened: it is locke
 transaction, so two workers, or two orders, have one effect. A letter that fails again is dead again.
 """
 
-import asyncio
-import random
-
 import structlog
 from sqlalchemy import text
 
 from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.consumer.batch import BatchProcessor, tried
 from ftgo_messaging.consumer.tasks import decode, trace_of
-from ftgo_messaging.errors import DomainError, Undecodable, is_transient
+from ftgo_messaging.errors import DomainError, Undecodable
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.letter import State
+from ftgo_messaging.loops import periodic
 from ftgo_messaging.transactions import MustRunAlone, run_steps
 from ftgo_messaging.unit_of_work import UnitOfWork
 
@@ -43,13 +41,7 @@ class Redriver:
 
     async def run(self, every: float = 2.0) -> None:
         """Look every few seconds, until cancelled. Survives outages of the database."""
-        while True:
-            await asyncio.sleep(every * random.uniform(0.8, 1.2))
-            try:
-                await self.run_once()
-            except Exception as error:
-                level = log.warning if is_transient(error) else log.error
-                level("redrive.failed", consumer=self._consumer, error=repr(error))
+        await periodic("redrive", self.run_once, every, consumer=self._consumer)
 
     async def _ordered(self) -> list[int]:
         async with connect(self._processor.transactions.engine) as connection:

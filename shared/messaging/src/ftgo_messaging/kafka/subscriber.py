@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
 
@@ -22,12 +22,12 @@ from ftgo_messaging.channel import Channel, Poison
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.kafka.lag import measure
 from ftgo_messaging.kafka.membership import Membership
 from ftgo_messaging.kafka.offsets import Offsets
-from ftgo_messaging.kafka.positions import Positions, rewind_batch
 from ftgo_messaging.kafka.progress import Progress
-from ftgo_messaging.message import Kind, Received
+from ftgo_messaging.kafka.reading import Reading
+from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Transactions
 
 log = structlog.get_logger("ftgo.kafka")
@@ -72,19 +72,12 @@ class ChannelConsumer:
         self.channels = tuple(c.name for c in channels)
         self._processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
         self._redriver = Redriver(self._processor)
-        self._max_records = max_records
         self._instance = instance
-        self.attempts = 0
         self._task: asyncio.Task[None] | None = None
-        self._stopping = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self.revocations = 0
-        self._positions = Positions()
-        self._one_by_one = 0
         self._membership = Membership(6 * SESSION_SECONDS)
         self._progress = Progress(name, patience)
         self._offsets = Offsets(name)
+        self._reading = Reading(name, self._processor, self._progress, self._offsets, max_records)
         self.running = False
         self._broker = KafkaBroker(
             bootstrap,
@@ -111,13 +104,13 @@ class ChannelConsumer:
             max_poll_interval_ms=300_000,
         )
         self._subscriber(self._consume)
-        self._subscriber.get_msg = self._next_record  # type: ignore[method-assign]
+        self._subscriber.get_msg = self._reading.next_record  # type: ignore[method-assign]
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin to read; while Kafka is away, keep trying. Returns at once."""
-        self._stopping.clear()
+        self._reading.stopping.clear()
         self._task = asyncio.create_task(self._connect(), name=f"consumer-{self.name}")
 
     async def _connect(self) -> None:
@@ -139,7 +132,7 @@ class ChannelConsumer:
     async def stop(self) -> None:
         """Finish the batch in flight (5 s at most), commit its offsets, leave the group unless the membership is
         static. A batch that does not end in time is rolled back, and comes again."""
-        self._stopping.set()
+        self._reading.stopping.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -165,13 +158,23 @@ class ChannelConsumer:
             if not self.running:
                 continue
             await self._observe()
-            if self._progress.stuck:
+            if self._progress.stuck or not self._reads:
                 if begun_anew == self._progress.steps:
                     raise ConsumerStuck(f"consumer {self.name} makes no progress, and beginning anew did not help")
                 begun_anew = self._progress.steps
                 log.error("consumer.stuck", consumer=self.name, seconds=round(self._progress.age))
                 await self.stop()
                 await self.start()
+
+    @property
+    def attempts(self) -> int:
+        """How often the batch that comes next has failed."""
+        return self._reading.attempts
+
+    @property
+    def revocations(self) -> int:
+        """How often partitions were given up."""
+        return self._reading.revocations
 
     @property
     def partitions(self) -> frozenset[TopicPartition]:
@@ -181,26 +184,25 @@ class ChannelConsumer:
 
     @property
     def progress_ok(self) -> bool:
-        """Connected, the last batch did not fail, and there is progress if there is anything to do."""
-        return self.running and self.attempts == 0 and not self._progress.late
+        """Connected and reading, the last batch did not fail, and there is progress if there is anything to do."""
+        return self.running and self._reads and self.attempts == 0 and not self._progress.late
+
+    @property
+    def _reads(self) -> bool:
+        """Whether FastStream's loop runs. It starts one anew that failed, but not one that was cancelled."""
+        return not all(task.done() for task in self._subscriber.tasks)
 
     async def _observe(self) -> None:
         consumer: Any = self._subscriber.consumer
-        lags: dict[TopicPartition, int] = {}
-        last_fetch = 0.0
         assigned = self.partitions
-        for partition in assigned:
-            with contextlib.suppress(IllegalStateError, AssertionError, TimeoutError, KafkaError, AttributeError):
-                last_fetch = max(last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
-                end = consumer.highwater(partition)
-                if end is not None:
-                    handled = self._positions.get(partition)
-                    if handled is None:  # nothing since the assignment: it stands where the group's offset is
-                        async with asyncio.timeout(0.1):
-                            handled = await consumer.position(partition)
-                    lags[partition] = max(0, end - handled)
-        silent = bool(assigned) and time.time() - last_fetch > self._progress.patience
-        self._progress.observe(lags, len(assigned), silent=silent)
+        if consumer is None:
+            return
+        lag = await measure(consumer, self._reading.positions, lambda: self._reading.waiting)
+        if lag.passed:
+            self._reading.positions.move(lag.passed)
+            self._offsets.handled(lag.passed, consumer)
+        silent = bool(assigned) and time.time() - lag.last_fetch > self._progress.patience
+        self._progress.observe(lag.of, len(assigned), silent=silent)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -211,101 +213,16 @@ class ChannelConsumer:
         return KafkaMessage(body=record.value or b"", raw_message=record, headers={}, consumer=consumer)
 
     async def _consume(self, message: KafkaMessage) -> None:
-        consumer: Any = message.consumer
-        records: list[Any] = [message.raw_message]
-        self._one_by_one = max(0, self._one_by_one - 1)
-        if self._max_records > 1 and not self._one_by_one:
-            revocations = self.revocations
-            try:
-                # During a rebalance this waits for the new assignment.
-                more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
-            except Exception as error:
-                log.warning("consumer.fetch_failed", consumer=self.name, error=repr(error))
-                self._one_by_one = self._max_records
-                await self._positions.rewind(consumer)
-                return
-            if self.revocations != revocations:
-                # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
-                records = []
-            records += [record for batch in more.values() for record in batch]
-        if not records:
-            return
-        self._idle.clear()
-        try:
-            await self._handle(consumer, records)
-        finally:
-            self._idle.set()
-        if self.attempts:
-            # Nothing is fetched and nothing handled meanwhile; a stop need not wait for the end of the pause.
-            pause = min(0.1 * 2 ** min(self.attempts, 6), 5.0) * random.uniform(0.5, 1.0)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-
-    async def _next_record(self, consumer: Any) -> Any:
-        """What FastStream asks for. A record whose header names are not UTF-8 cannot be read by aiokafka: it would come
-        first for ever, and nothing behind it would."""
-        try:
-            return await consumer.getone()
-        except UnicodeDecodeError as error:
-            try:
-                await self._skip_unreadable(consumer, str(error))
-            except Exception as trouble:
-                log.warning("consumer.failed", consumer=self.name, error=repr(trouble))
-                await asyncio.sleep(random.uniform(0.5, 1.0))
-            return None
-
-    async def _skip_unreadable(self, consumer: Any, error: str) -> None:
-        """Find it, keep where it stands as a dead letter, and go on behind it. Records are taken one by one by now, so
-        every partition stands exactly at its next one."""
-        for partition in consumer.assignment():
-            position = await consumer.position(partition)
-            if consumer.highwater(partition) == position:
-                continue
-            try:
-                found = await consumer.getmany(partition, timeout_ms=1000, max_records=1)
-            except UnicodeDecodeError:
-                place = f"{partition.topic}/{partition.partition}/{position}"
-                log.error("consumer.unreadable", consumer=self.name, record=place)
-                received = Received(partition.topic, partition.partition, position, None, [], None)
-                await self._processor.keep(
-                    received,
-                    f"Header names are not UTF-8, and the client cannot read the record ({error}). "
-                    f"It stands in Kafka at {place}, as long as the topic keeps it",
-                )
-                consumer.seek(partition, position + 1)
-                self._positions.move({partition: position + 1})
-                self._offsets.handled({partition: position + 1}, consumer)
-                return
-            if found:
-                consumer.seek(partition, position)
-
-    async def _handle(self, consumer: Any, records: Sequence[Any]) -> None:
-        self._positions.begin(records)
-        try:
-            await self._processor.process([_received(r) for r in records])
-        except Exception as error:
-            self.attempts += 1
-            self._progress.waiting = is_transient(error)
-            log.warning("consumer.failed", consumer=self.name, error=repr(error), attempt=self.attempts)
-            rewind_batch(consumer, records)
-            if not is_transient(error):
-                log.error("consumer.bug", consumer=self.name, exc_info=error)
-            return
-        self.attempts = 0
-        self._progress.waiting = False
-        self._progress.made()
-        self._offsets.handled(self._positions.handled(records), consumer)
-        if self._stopping.is_set():
-            await self._offsets.commit(consumer)
+        await self._reading.take(message.consumer, message.raw_message)
 
     # -- rebalances ------------------------------------------------------------------------------------------------
 
     async def revoked(self) -> None:
         """Give the partitions up only when the batch in flight has ended and its offsets are committed, so that the
         next owner begins behind it. One that takes too long is left to the duplicate check of its messages."""
-        self.revocations += 1
+        self._reading.revocations += 1
         try:
-            await asyncio.wait_for(self._idle.wait(), _REVOKE_SECONDS)
+            await asyncio.wait_for(self._reading.idle.wait(), _REVOKE_SECONDS)
         except TimeoutError:
             log.warning("consumer.revoked_in_flight", consumer=self.name)
         await self._commit()
@@ -317,7 +234,7 @@ class ChannelConsumer:
                 await asyncio.wait_for(self._offsets.commit(self._subscriber.consumer), _COMMIT_SECONDS)
 
     def assigned(self) -> None:
-        self._positions.clear()
+        self._reading.positions.clear()
         self._offsets.forget()
         coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
         self._membership.joined(getattr(coordinator, "member_id", ""))
@@ -360,7 +277,3 @@ async def _answers(bootstrap: str) -> None:
 
 async def _identity(message: KafkaMessage) -> KafkaMessage:
     return message
-
-
-def _received(record: Any) -> Received:
-    return Received(record.topic, record.partition, record.offset, record.key, record.headers, record.value)
