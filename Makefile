@@ -1,7 +1,9 @@
 # FTGO in Python: the verbs. `make help` lists them.
 SHELL := /bin/bash
 PYTHON ?= python3
-BIN := .venv/bin
+# Not the scripts beside it: their first line names the place of the checkout, and not every name is fit for one.
+PY := .venv/bin/python
+RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
@@ -11,69 +13,78 @@ DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-.venv/ready: requirements.lock $(addsuffix /pyproject.toml,$(DISTS))
+# What the shell holds for other programs: it would put packages elsewhere, or find others than those of requirements.lock.
+export PIP_USER := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONPATH
+
+# A .venv knows the place where it was made. In a checkout that was moved or copied, or without its Python, it is made again.
+MOVED := $(shell [ ! -e .venv/ready ] || { [ -x $(PY) ] \
+	&& grep -qsxF "$$(pwd -P)/shared/local/src" .venv/lib/python3*/site-packages/*ftgo_local*.pth; } || echo moved)
+
+.PHONY: moved
+.venv/ready: requirements.lock $(addsuffix /pyproject.toml,$(DISTS)) $(MOVED)
 	@echo "Installing into .venv, with hashes (about a minute the first time)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTS))
+	$(PYTHON) -m venv $(if $(MOVED),--clear) .venv
+	$(RUN) pip install --quiet --require-hashes -r requirements.lock
+	$(RUN) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTS))
 	@touch $@
 
 up: .venv/ready ## start everything: PostgreSQL, Kafka, four services; Ctrl-C stops it
-	@$(BIN)/ftgo up
+	@$(RUN) ftgo_local up
 
 down: .venv/ready ## stop what `make up` started
-	@$(BIN)/ftgo down
+	@$(RUN) ftgo_local down
 
 reset: .venv/ready ## stop and forget all data
-	@$(BIN)/ftgo reset
+	@$(RUN) ftgo_local reset
 
 status: .venv/ready ## what runs
-	@$(BIN)/ftgo status
+	@$(RUN) ftgo_local status
 
 logs: .venv/ready ## a service's log: make logs SERVICE=order
-	@$(BIN)/ftgo logs $(or $(SERVICE),order) --follow
+	@$(RUN) ftgo_local logs $(or $(SERVICE),order) --follow
 
 doctor: .venv/ready ## can this machine run it?
-	@$(BIN)/ftgo doctor
+	@$(RUN) ftgo_local doctor
 
 demo: .venv/ready ## a tour: orders, refusals, outages, duplicates
-	@$(BIN)/ftgo demo
+	@$(RUN) ftgo_local demo
 
 bench: .venv/ready ## throughput, latency and cost per order
-	@$(BIN)/python e2e-tests/benchmarks/bench.py
+	@$(PY) e2e-tests/benchmarks/bench.py
 
 bench-scaling: .venv/ready ## throughput of a service with 1, 2 and 4 workers
-	@$(BIN)/python e2e-tests/benchmarks/scaling.py
+	@$(PY) e2e-tests/benchmarks/scaling.py
 
 bench-relay: .venv/ready ## what the relays move, how late, and what they cost: make bench-relay ARGS="--old-rows 10000000"
-	@$(BIN)/python e2e-tests/benchmarks/relay.py $(ARGS)
+	@$(PY) e2e-tests/benchmarks/relay.py $(ARGS)
 
 chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
-	@$(BIN)/python e2e-tests/chaos/run.py $(ARGS)
+	@$(PY) e2e-tests/chaos/run.py $(ARGS)
 
 chaos-selftest: .venv/ready ## is the checker any good? fifteen planted bugs, each to be found
-	@$(BIN)/python e2e-tests/chaos/selftest.py $(ARGS)
+	@$(PY) e2e-tests/chaos/selftest.py $(ARGS)
 
 PLATFORM ?= embedded
 TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)
 
 test: .venv/ready ## all tests but the slow ones, on servers of their own; in Docker's: make test PLATFORM=containers
-	@$(BIN)/pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
+	@$(RUN) pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
 
 # Without that plugin: a client whose broker is killed while it connects leaves a connection behind, and is not ours.
 test-slow: .venv/ready ## every failpoint in every way, a rolling restart, the relays' contract and outages
-	@$(BIN)/pytest -m slow --timeout 300 -p no:unraisableexception
+	@$(RUN) pytest -m slow --timeout 300 -p no:unraisableexception
 
 check: .venv/ready ## lint, import rules, types
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(PY) .venv/bin/lint-imports --no-cache
+	$(RUN) mypy -p ftgo_messaging -p ftgo_contracts -p ftgo_service_kit -p ftgo_local \
 		-p ftgo_order -p ftgo_consumer -p ftgo_kitchen -p ftgo_accounting
 
 docs: .venv/ready ## write docs/openapi and docs/asyncapi.json from the code
-	@$(BIN)/python docs/generate.py
+	@$(PY) docs/generate.py
 
 k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
 	@k8s/check
@@ -84,7 +95,7 @@ compose-up: ## start everything in Docker, and say beforehand what would stand i
 compose-check: .venv/ready ## build the containers and go through the journeys (needs Docker)
 	@e2e-tests/compose/run
 
-LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+LOCK = $(RUN) uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
 lock: .venv/ready ## lock the requirements again, with hashes
 	$(LOCK) requirements.in -o requirements.lock

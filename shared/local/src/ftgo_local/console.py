@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -22,8 +23,12 @@ def command() -> str:
     """``ftgo`` as this user can type it."""
     if shutil.which("ftgo"):
         return "ftgo"
-    path = Path(sys.executable).with_name("ftgo")
-    return os.path.relpath(path) if path.exists() else f"{sys.executable} -m ftgo_local"
+    python = Path(sys.executable)
+    path = python.with_name("ftgo")
+    # The first line of that script quotes the path for a shell, in double quotes.
+    if path.exists() and not re.search(r'[$`"\\]', str(path)):
+        return shlex.quote(os.path.relpath(path))
+    return f"{shlex.quote(os.path.relpath(python))} -m ftgo_local"
 
 
 def order_example(url: str, seed: dict[str, dict[str, str]]) -> str:
