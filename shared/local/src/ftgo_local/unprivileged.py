@@ -101,18 +101,23 @@ def hand_over(*files: Path) -> None:
             os.chown(file, user["user"], user["group"], follow_symlinks=False)
 
 
-def reachable_programs(install: Path, program: str, *, copy: bool = False) -> Path:
-    """An installation with that program in its ``bin``, or a copy (once, in the temporary folder) that can be reached.
+def reachable_programs(root: Path, trees: Sequence[str], program: str, *, copy: bool = False) -> Path:
+    """A folder with these trees below it, in which the program can be run: ``root``, or a copy (made once, in the temporary
+    folder). Programs find their libraries by the way from tree to tree.
 
-    ``copy`` asks for one in any case: some programs cannot live below every folder.
+    ``copy`` asks for a copy in any case: some programs cannot live below every folder.
     """
     user = drop_privileges()
-    if not copy and (not user or _can("-x", install / "bin" / program, user)):
-        return install
-    stamp = int((install / "bin" / program).stat().st_mtime)
-    return _copied(
-        f"{install.name}-{stamp}", lambda target: shutil.copytree(install, target, symlinks=True, dirs_exist_ok=True)
-    )
+    if not copy and (not user or _can("-x", root / program, user)):
+        return root
+
+    def fill(target: Path) -> None:
+        for tree in trees:
+            if (root / tree).exists():
+                shutil.copytree(root / tree, target / tree, symlinks=True)
+
+    stamp = int((root / program).stat().st_mtime)
+    return _copied(f"programs-{Path(program).name}-{stamp}", fill)
 
 
 def reachable_files(files: Sequence[Path], name: str) -> list[Path]:
@@ -123,8 +128,7 @@ def reachable_files(files: Sequence[Path], name: str) -> list[Path]:
 
     def fill(target: Path) -> None:
         for file in files:
-            (target / file.name).write_bytes(file.read_bytes())
-            (target / file.name).chmod(0o644)
+            shutil.copy(file, target)
 
     folder = _copied(name, fill)
     return [folder / file.name for file in files]
@@ -138,7 +142,10 @@ def _copied(name: str, fill: Callable[[Path], object]) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f"{place.name}-", dir=place.parent))
         try:
             fill(unfinished)
-            unfinished.chmod(0o755)
+            for path in (unfinished, *unfinished.rglob("*")):
+                if not path.is_symlink():  # whatever our umask, or the one they were installed with
+                    theirs = stat.S_IMODE(path.stat().st_mode) & 0o500
+                    path.chmod(theirs | theirs >> 3 | theirs >> 6 | stat.S_IWUSR)
             unfinished.rename(place)
         except OSError:
             shutil.rmtree(unfinished)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ftgo_local import postgres
 from ftgo_local.errors import PlatformError
 from ftgo_local.unprivileged import (
     drop_privileges,
@@ -64,13 +65,33 @@ def test_a_link_that_leads_nowhere_is_told_and_not_replaced(closed: Path) -> Non
 def test_programs_in_a_closed_folder_are_copied_once(closed: Path, open_folder: Path) -> None:
     program = closed / "install" / "bin" / "greet"
     program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\nexit 7\n")
+    program.write_text('#!/bin/sh\n[ "$(cat "$(dirname "$0")/../../install.libs/name")" = Ada ] && exit 7\n')
     program.chmod(0o755)
-    programs = reachable_programs(closed / "install", "greet")
+    library = closed / "install.libs" / "name"
+    library.parent.mkdir()
+    library.write_text("Ada")
+    trees = ["install", "install.libs", "not in every wheel"]
+    programs = reachable_programs(closed, trees, "install/bin/greet")
     assert programs.is_relative_to(open_folder)
-    assert run(str(programs / "bin" / "greet")) == 7
-    assert reachable_programs(closed / "install", "greet") == programs
-    assert len(list(open_folder.glob("ftgo-install-*"))) == 1
+    assert run(str(programs / "install" / "bin" / "greet")) == 7
+    assert reachable_programs(closed, trees, "install/bin/greet") == programs
+    assert len(list(open_folder.iterdir())) == 1
+
+
+@pytest.fixture
+def private_files() -> Iterator[None]:
+    """What `ftgo up` makes is for its owner only."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize("program", ["initdb", "postgres"])
+@pytest.mark.usefixtures("private_files")
+def test_a_copy_of_postgresql_finds_its_libraries(open_folder: Path, program: str) -> None:
+    root = reachable_programs(postgres._site_packages(), postgres.TREES, f"{postgres.BIN}/postgres", copy=True)
+    assert root.is_relative_to(open_folder)
+    assert run(str(root / postgres.BIN / program), "--version") == 0
 
 
 def mode(path: Path) -> int:
