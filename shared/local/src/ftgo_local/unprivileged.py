@@ -102,8 +102,8 @@ def hand_over(*files: Path) -> None:
 
 
 def reachable_programs(root: Path, trees: Sequence[str], program: str, *, copy: bool = False) -> Path:
-    """A folder with these trees below it, in which the program can be run: ``root``, or a copy (made once, in the temporary
-    folder). Programs find their libraries by the way from tree to tree.
+    """A folder with these trees below it, where the program can be run: ``root``, or a copy of them, made once in the
+    temporary folder. Programs find their libraries by the way from tree to tree.
 
     ``copy`` asks for a copy in any case: some programs cannot live below every folder.
     """

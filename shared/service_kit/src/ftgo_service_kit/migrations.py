@@ -25,7 +25,9 @@ def run_migrations(package: str, database_url: str) -> None:
     Several processes may call it together: they run one after the other, and the later ones find nothing to do.
     Each revision is one transaction. Not for several threads of one process."""
     config = Config()
-    config.set_main_option("script_location", str(resources.files(package).joinpath("migrations")))
+    # In this format of files a percent sign has a meaning; below a folder with one in its name it is to have none.
+    folder = str(resources.files(package).joinpath("migrations")).replace("%", "%%")
+    config.set_main_option("script_location", folder)
     config.attributes["database_url"] = database_url
     upgrade(config, "head")
 
