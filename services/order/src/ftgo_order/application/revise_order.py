@@ -50,4 +50,5 @@ async def _priced(order: Order, requested: Sequence[RequestedLineItem], uow: Uni
     try:
         return reprice(order.line_items, {}, requested)
     except UnknownMenuItem as refusal:
-        raise UnknownRestaurant(f"No menu of the restaurant {order.restaurant_id} is known.") from refusal
+        message = f"No menu of the restaurant {order.restaurant_id} is known: the order can only stay or become less."
+        raise UnknownRestaurant(message) from refusal

@@ -8,8 +8,9 @@ from ftgo_local.scenes.stage import Stage, expect, line_items
 async def cancel_and_revise(stage: Stage) -> None:
     """An order is revised, then cancelled
 
-    Both are sagas: the kitchen agrees first, then the credit is changed, then ticket and order are. The 202 shows the
-    pending state; while it lasts, nobody else can begin another change (409). A cancelled order stays cancelled.
+    Both are sagas: the kitchen agrees first (for a revision Consumer before it, as for a new order), then the credit is
+    changed, then ticket and order are. The 202 shows the pending state; while it lasts, nobody else can begin another
+    change (409). What stays in a revised order keeps its price. A cancelled order stays cancelled.
     """
     consumer = await stage.consumer()
     order = await stage.place(consumer)

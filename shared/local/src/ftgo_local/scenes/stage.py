@@ -169,7 +169,11 @@ class Stage:
         self.tell(f"  $ {curl(self.client.build_request('GET', url, headers={'Prefer': 'wait=30'}))}")
         found = await self.settled(order, state)
         self.tell(f"  < settled {(time.monotonic() - since) * 1000:.0f} ms after the request")
-        shown = {name: found[name] for name in ("state", "orderTotal", "rejection", "version") if found.get(name)}
+        shown = {
+            name: found[name]
+            for name in ("state", "orderTotal", "rejection", "changeRefusal", "version")
+            if found.get(name)
+        }
         self.tell(f"    {json.dumps(shown)}")
         return found
 

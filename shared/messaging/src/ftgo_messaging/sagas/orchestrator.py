@@ -72,7 +72,8 @@ class Orchestrator:
         except KeyError:
             raise LookupError(
                 f"saga {instance.saga_id} needs {instance.type} version {instance.definition_version}, which this "
-                "release no longer has: keep a definition until its last instance has ended"
+                "release does not have yet, or no longer: redrive with one that has it, and keep a definition until "
+                "its last instance has ended"
             ) from None
 
     async def start(self, definition: Saga[Any], data: Any, uow: UnitOfWork, saga_id: str | None = None) -> str:
