@@ -1,8 +1,9 @@
 #!/bin/bash
-# Makes the passwords at the first start: of PostgreSQL's superuser and of the role of every service.
+# Makes the passwords at the first start: of PostgreSQL's superuser and of the roles of every service.
 #
-#   /secrets/postgres/  all of them, for the script that makes the roles
-#   /secrets/order/     pgpass: the password of ftgo_order, readable by the service only; and so on
+#   /secrets/postgres/     all of them, for the script that makes the roles
+#   /secrets/order/        pgpass: the passwords of ftgo_order and ftgo_order_relay, readable by the service only; and so on
+#   /secrets/order-owner/  pgpass: that of ftgo_order_owner, for the migrations
 set -euo pipefail
 umask 077
 
@@ -25,8 +26,13 @@ readonly COMPLETE=/secrets/postgres/complete
 chmod 0755 /secrets/*
 password | give /secrets/postgres/postgres.password "$POSTGRES_USER_ID"
 for service in consumer order kitchen accounting; do
-  made=$(password)
-  give "/secrets/postgres/$service.password" "$POSTGRES_USER_ID" <<<"$made"
-  give "/secrets/$service/pgpass" "$SERVICE_USER_ID" <<<"postgres:5432:ftgo_$service:ftgo_$service:$made"
+  name=ftgo_$service
+  owned=$(password) made=$(password) relayed=$(password)
+  give "/secrets/postgres/${name}_owner.password" "$POSTGRES_USER_ID" <<<"$owned"
+  give "/secrets/postgres/$name.password" "$POSTGRES_USER_ID" <<<"$made"
+  give "/secrets/postgres/${name}_relay.password" "$POSTGRES_USER_ID" <<<"$relayed"
+  give "/secrets/$service-owner/pgpass" "$SERVICE_USER_ID" <<<"*:5432:$name:${name}_owner:$owned"
+  printf '%s\n' "*:5432:$name:$name:$made" "*:5432:$name:${name}_relay:$relayed" \
+    | give "/secrets/$service/pgpass" "$SERVICE_USER_ID"
 done
 touch "$COMPLETE"

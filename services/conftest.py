@@ -8,18 +8,21 @@ from pathlib import Path
 import httpx
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.service import Service
 
 
 @pytest.fixture(scope="module")
 async def service(request: pytest.FixtureRequest, postgres: Postgres) -> AsyncIterator[Service]:
     name = request.path.relative_to(Path(__file__).parent).parts[0]  # services/NAME/tests/...
-    dsn = (await postgres.create_service_databases([name]))[name]
-    await asyncio.to_thread(run_migrations, f"ftgo_{name}", dsn)
-    settings = getattr(importlib.import_module(f"ftgo_{name}.settings"), f"{name.title()}Settings")
-    build = importlib.import_module(f"ftgo_{name}.bootstrap").build
-    service: Service = build(settings(database_url=dsn, FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1"))
+    await postgres.create_services([name])
+    settings = getattr(importlib.import_module(f"ftgo_{name}.settings"), f"{name.title()}Settings")(
+        database_url=postgres.service_dsn(name),
+        migration_database_url=postgres.owner_dsn(name),
+        FTGO_KAFKA_BOOTSTRAP="127.0.0.1:1",
+    )
+    await asyncio.to_thread(migrate, f"ftgo_{name}", settings)
+    service: Service = importlib.import_module(f"ftgo_{name}.bootstrap").build(settings)
     service.group_commit.start()
     yield service
     await service.group_commit.stop()

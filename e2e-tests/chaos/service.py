@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 
 def main() -> None:
     name, config = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-    variable = f"FTGO_{name.upper()}_DATABASE_URL"
-    url = urlsplit(os.environ[variable])
-    through_proxy = f"{url.username}:{url.password}@127.0.0.1:{config['proxies'][name]}"
-    os.environ[variable] = url._replace(netloc=through_proxy).geturl()
+    for variable in (f"FTGO_{name.upper()}_DATABASE_URL", f"FTGO_{name.upper()}_RELAY_DATABASE_URL"):
+        if variable in os.environ:
+            url = urlsplit(os.environ[variable])
+            through_proxy = f"{url.username}:{url.password}@127.0.0.1:{config['proxies'][name]}"
+            os.environ[variable] = url._replace(netloc=through_proxy).geturl()
     os.environ["FTGO_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{config['proxies']['kafka']}"
     if os.environ.get("FTGO_PLANTED_BUG"):
         from planted import plant

@@ -59,7 +59,8 @@ class Client:
 @pytest.fixture
 async def dsns(postgres: Postgres, kafka: Kafka) -> dict[str, str]:
     await ensure_topics(kafka.bootstrap, [c.name for c in ALL_CHANNELS], PARTITIONS)
-    return await postgres.create_service_databases(SERVICES)
+    await postgres.create_services(SERVICES)
+    return {service: postgres.service_dsn(service) for service in SERVICES}
 
 
 @pytest.fixture
@@ -78,7 +79,9 @@ async def fleet(
             fleet[spec.name].append(Service(spec, port, environment, log, tmp_path))
     every = [service for services in fleet.values() for service in services]
     try:
-        await asyncio.gather(*(services[0].migrate() for services in fleet.values()))
+        await asyncio.gather(
+            *(services[0].migrate(platform.postgres.owner_dsn(name)) for name, services in fleet.items())
+        )
         for service in every:
             await service.start()
         await asyncio.gather(*(service.wait_until_ready() for service in every))

@@ -1,4 +1,4 @@
-"""Both overlays as kustomize builds them."""
+"""The overlays as kustomize builds them."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 Manifest = dict[str, Any]
 
 
-@pytest.fixture(scope="session", params=["local", "production"])
+@pytest.fixture(scope="session", params=["local", "production", "production-tailing"])
 def overlay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -31,6 +31,11 @@ def local() -> list[Manifest]:
 @pytest.fixture(scope="session")
 def production() -> list[Manifest]:
     return build("production")
+
+
+@pytest.fixture(scope="session")
+def tailing() -> list[Manifest]:
+    return build("production-tailing")
 
 
 def build(overlay: str) -> list[Manifest]:

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +16,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from ftgo_contracts.channels import ALL_CHANNELS
+from ftgo_local import roles
 from ftgo_local.postgres import SETTINGS
 from ftgo_messaging.kafka.topics import PARTITIONS
 from ftgo_service_kit.app import create_app
@@ -265,27 +267,57 @@ def test_all_pools_together_fit_into_postgresql(production: list[Manifest]) -> N
         worker = named(production, "ScaledObject", f"{service}-worker")["spec"]["maxReplicaCount"]
         relay = named(production, "Deployment", f"{service}-relay")["spec"]["replicas"]
         # Each has one pod more during a rollout; the migration and the operator connect, too.
-        wanted = (api + 1) * of_an_api + (worker + 1) * of_a_worker + (relay + 1) * of_a_relay + 10
+        wanted = (api + 1) * of_an_api + (worker + 1) * of_a_worker + (relay + 1) * of_a_relay
+        limit = roles_of(production, service)[f"ftgo_{service}"]["connectionLimit"]
         parameters = named(production, "Cluster", f"{service}-db")["spec"]["postgresql"]["parameters"]
-        assert wanted <= int(parameters["max_connections"])
+        assert wanted <= limit
+        of_a_tailing_relay = (relay + 1) * (RELAY + 1)
+        assert of_a_tailing_relay <= roles.RELAY_CONNECTIONS
+        assert limit + roles.RELAY_CONNECTIONS + 10 <= int(parameters["max_connections"])
 
 
-def test_a_relay_can_tail_the_log_everywhere(local: list[Manifest], production: list[Manifest]) -> None:
-    """wal_level, a limit to what an absent relay keeps, and the right to open a slot; compose and k8s alike."""
+def roles_of(manifests: list[Manifest], service: str) -> dict[str, dict[str, Any]]:
+    cluster = named(manifests, "Cluster", f"{service}-db")["spec"]
+    assert cluster["bootstrap"]["initdb"]["owner"] == f"ftgo_{service}_owner"
+    return {role["name"]: role for role in cluster["managed"]["roles"]}
+
+
+def test_a_relay_that_tails_has_a_role_of_its_own_and_nobody_else_may_replicate(
+    production: list[Manifest], tailing: list[Manifest]
+) -> None:
     for service in SERVICES:
-        cluster = named(production, "Cluster", f"{service}-db")["spec"]
-        parameters = cluster["postgresql"]["parameters"]
+        name = f"ftgo_{service}"
+        assert set(roles_of(production, service)) == {name, f"{name}_owner"}
+        found = roles_of(tailing, service)
+        assert {role for role, options in found.items() if options.get("replication")} == {f"{name}_relay"}
+        assert all(0 < options["connectionLimit"] <= 250 for options in found.values())
+        parameters = named(tailing, "Cluster", f"{service}-db")["spec"]["postgresql"]["parameters"]
         assert parameters["wal_level"] == "logical"
         assert parameters["max_slot_wal_keep_size"] not in {"", "-1"}
-        owner = cluster["bootstrap"]["initdb"]["owner"]
-        assert cluster["managed"]["roles"] == [{"name": owner, "login": True, "replication": True}]
+        for kind, process in (("Deployment", "relay"), ("Job", "migrate")):
+            (container,) = named(tailing, kind, f"{service}-{process}")["spec"]["template"]["spec"]["containers"]
+            env = {e["name"]: e for e in container["env"]}
+            assert env["FTGO_RELAY"]["value"] == "log-tailing"
+            secret = env[f"FTGO_{service.upper()}_RELAY_DATABASE_URL"]["valueFrom"]["secretKeyRef"]["name"]
+            assert secret == found[f"{name}_relay"]["passwordSecret"]["name"]
+
+
+def test_the_servers_are_set_up_alike(local: list[Manifest]) -> None:
+    """wal_level and a limit to what an absent relay keeps; connections for the roles of all services."""
     container = named(local, "StatefulSet", "postgres")["spec"]["template"]["spec"]["containers"][0]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["postgres"]
     assert container["args"] == compose["command"][1:]
     arguments = dict(argument.removeprefix("-c").split("=") for argument in container["args"])
-    for name in ("wal_level", "max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size"):
+    names = ("wal_level", "max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size", "max_connections")
+    for name in names:
         assert arguments[name] == SETTINGS[name]
-    assert "LOGIN REPLICATION" in (ROOT / "compose/databases.sh").read_text()
+    script = (ROOT / "compose/databases.sh").read_text()
+    limits = re.findall(r"(\bNOREPLICATION|\bREPLICATION) CONNECTION LIMIT (\d+)", script)
+    assert limits == [
+        ("NOREPLICATION", str(roles.OWNER_CONNECTIONS)),
+        ("NOREPLICATION", str(roles.SERVICE_CONNECTIONS)),
+        ("REPLICATION", str(roles.RELAY_CONNECTIONS)),
+    ]
 
 
 # ---------------------------------------------------------------- safe
@@ -320,7 +352,7 @@ def test_each_service_has_a_database_secret_of_its_own(manifests: list[Manifest]
         for variable in spec["containers"][0].get("env", []):
             if "secretKeyRef" in variable.get("valueFrom", {}):
                 secrets[name.split("-")[0]].add(variable["valueFrom"]["secretKeyRef"]["name"])
-    assert secrets == {s: {f"{s}-db-app"} for s in SERVICES}
+    assert all({f"{s}-db-service", f"{s}-db-owner"} <= secrets[s] for s in SERVICES)
     assert all(not a & b for a, b in combinations(secrets.values(), 2))
 
 
@@ -330,10 +362,13 @@ def test_all_traffic_is_denied_first(manifests: list[Manifest]) -> None:
 
 
 def test_the_local_passwords_are_those_that_the_manifests_ask_for() -> None:
-    script = (ROOT / "k8s/local-secrets").read_text()
-    assert "-db-app" in script
-    assert "postgres-passwords" in script
-    assert "uri=postgresql://ftgo_$service:$made@postgres:5432/ftgo_$service" in script
+    made = subprocess.run([ROOT / "k8s/secrets", "local"], capture_output=True, text=True, check=True).stdout
+    secrets = {secret["metadata"]["name"]: secret["stringData"] for secret in yaml.safe_load_all(made)}
+    for service in SERVICES:
+        for role, user in (("service", f"ftgo_{service}"), ("owner", f"ftgo_{service}_owner")):
+            password = secrets["postgres-passwords"][f"{user}.password"]
+            uri = f"postgresql://{user}:{password}@postgres:5432/ftgo_{service}"
+            assert secrets[f"{service}-db-{role}"] == {"username": user, "password": password, "uri": uri}
 
 
 # ---------------------------------------------------------------- compose says the same

@@ -46,8 +46,12 @@ class Platform:
         self.state.create()
         await self.kafka.start()
 
+    async def create_services(self, services: Iterable[str], *, tailing: bool = False) -> None:
+        """A database per service, with its roles: of the owner, the service and, for log tailing, its relay."""
+        await self.postgres.create_services(services, tailing=tailing)
+
     async def create_databases(self, services: Iterable[str]) -> dict[str, str]:
-        """A database and a role per service, each able to reach its own only. May repeat. Returns the DSNs."""
+        """Databases with one role each that does everything, for tests. May repeat. Returns the DSNs."""
         return await self.postgres.create_service_databases(services)
 
     def stop(self) -> None:

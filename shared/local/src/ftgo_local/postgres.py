@@ -16,6 +16,7 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from ftgo_local import roles
 from ftgo_local.child import Child, last_lines, size_of
 from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
@@ -30,22 +31,21 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "wal_level": "logical",
+    # Four services with up to four relays each, and the witnesses of a chaos run.
     "max_replication_slots": "20",
     "max_wal_senders": "20",
-    "max_connections": "200",
+    # More than the roles of the four services may have together: see roles.py.
+    "max_connections": "240",
     "max_slot_wal_keep_size": "1GB",
     "shared_buffers": "128MB",
     "jit": "off",
     "idle_in_transaction_session_timeout": "30s",
 }
 
-ROLE_OPTIONS = "LOGIN REPLICATION"
-"""REPLICATION lets the relay that tails the transaction log open its slot. It is a strong right: with it a role may
-copy the whole server. ACCESS is what keeps it to the log of the role's own database."""
-
 ACCESS = """\
-# A logical replication connection comes in by its database, as any other, and needs the right to connect to it.
-# The keyword "replication" would let in physical copies of the whole server: no line has it, so nobody can make one.
+# No line has the keyword "replication", so no physical replication connection comes in. A logical one comes in by its
+# database, as any other; whoever has REPLICATION may copy the whole server by BASE_BACKUP on it, which no line here can
+# forbid: see roles.py.
 host all all 127.0.0.1/32 scram-sha-256
 """
 """pg_hba.conf, as each start sees to it."""
@@ -89,7 +89,16 @@ class Postgres:
         return f"postgresql://{role}:{password or self._password(role)}@127.0.0.1:{self.port}/{database}"
 
     def service_dsn(self, service: str) -> str:
+        """With what the running service may do."""
         return self.dsn(f"ftgo_{service}", f"ftgo_{service}")
+
+    def owner_dsn(self, service: str) -> str:
+        """For the migrations."""
+        return self.dsn(f"ftgo_{service}", f"ftgo_{service}_owner")
+
+    def relay_dsn(self, service: str) -> str:
+        """For a relay that tails the log; the role is there when ``create_services`` was told so."""
+        return self.dsn(f"ftgo_{service}", f"ftgo_{service}_relay")
 
     async def start(self, timeout: float = 30.0) -> None:
         """Start and wait until it answers. Raises PlatformError; nothing runs then."""
@@ -112,17 +121,32 @@ class Postgres:
                 raise PlatformError("PostgreSQL ended at its start.", cure(self._child.said), self.log)
             await asyncio.sleep(0.2)
 
+    async def create_services(self, services: Iterable[str], *, tailing: bool = False) -> None:
+        """A database and the roles of each service (see ``roles``). May repeat: what an earlier release has made, or
+        another choice of relay, is made equal. The migrations then run with ``owner_dsn``."""
+        admin = await self._connect()
+        try:
+            await self._deny_shared_databases(admin)
+            for service in services:
+                if await roles.create_service(admin, service, self._password, tailing=tailing):
+                    inside = await self._connect(f"ftgo_{service}")
+                    try:
+                        await roles.hand_over(inside, service)
+                    finally:
+                        await inside.close()
+        finally:
+            await admin.close()
+
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]:
-        """A database and a role per service; each reaches its own database only. May repeat. Returns the DSNs."""
+        """For tests and benchmarks of the library: databases with one role each, which does everything: makes tables,
+        and tails the log. Each reaches its own database only. May repeat. Returns the DSNs."""
         connection = await self._connect()
         try:
-            # Whoever may connect to a database of this name reads its catalogue: nobody but owners and the superuser.
-            for shared in ("postgres", "template1"):
-                await connection.execute(f"REVOKE CONNECT ON DATABASE {shared} FROM PUBLIC")
+            await self._deny_shared_databases(connection)
             for service in services:
                 name = f"ftgo_{service}"
                 if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", name):
-                    await connection.execute(f"CREATE ROLE {name} {ROLE_OPTIONS}")
+                    await connection.execute(f"CREATE ROLE {name} LOGIN REPLICATION")
                 # Passwords are made of letters, digits, - and _: nothing to quote.
                 await connection.execute(f"ALTER ROLE {name} PASSWORD '{self._password(name)}'")
                 if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
@@ -132,6 +156,11 @@ class Postgres:
             await connection.close()
         return {service: self.service_dsn(service) for service in services}
 
+    async def _deny_shared_databases(self, admin: asyncpg.Connection) -> None:
+        """Whoever may connect to a database of this name reads its catalogue: nobody but owners and the superuser."""
+        for shared in ("postgres", "template1"):
+            await admin.execute(f"REVOKE CONNECT ON DATABASE {shared} FROM PUBLIC")
+
     def stop(self, *, immediate: bool = False, timeout: float = 20.0) -> None:
         """Fast shutdown (SIGINT), or an immediate one (SIGQUIT) that recovers from its log at the next start."""
         self._child.stop(signal.SIGQUIT if immediate else signal.SIGINT, timeout)
@@ -140,9 +169,9 @@ class Postgres:
         """kill -9, as in a crash."""
         self._child.kill()
 
-    async def _connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+    async def _connect(self, database: str = "postgres") -> "asyncpg.Connection[asyncpg.Record]":
         """As the superuser. Whatever PGSSLMODE, or files of the home directory, may say of other servers."""
-        return await asyncpg.connect(self.dsn(), timeout=5, ssl=False, target_session_attrs="any")
+        return await asyncpg.connect(self.dsn(database), timeout=5, ssl=False, target_session_attrs="any")
 
     def _program(self, name: str) -> str:
         root = _site_packages()

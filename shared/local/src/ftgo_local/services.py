@@ -39,17 +39,24 @@ def ftgo_services() -> list[ServiceSpec]:
     ]
 
 
-def service_environment(name: str, port: int, dsn: str, bootstrap: str) -> dict[str, str]:
+def tails_the_log() -> bool:
+    """Whether the services will, by the environment that they inherit."""
+    return os.environ.get("FTGO_RELAY") == "log-tailing"
+
+
+def service_environment(name: str, port: int, dsn: str, bootstrap: str, relay_dsn: str | None = None) -> dict[str, str]:
     """Our own environment with what tells this service where it listens, where its database is and where Kafka is; but
     without what the shell says to other programs."""
     prefix = f"FTGO_{name.upper()}"
     ours = dict(os.environ)
     settle(ours)
+    relay = {f"{prefix}_RELAY_DATABASE_URL": relay_dsn} if relay_dsn else {}
     return {
         "FTGO_LOG_FORMAT": "json",
         **ours,
         f"{prefix}_PORT": str(port),
         f"{prefix}_DATABASE_URL": dsn,
+        **relay,
         "FTGO_KAFKA_BOOTSTRAP": bootstrap,
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
@@ -86,12 +93,19 @@ class Service:
     def kill(self) -> None:
         self._child.kill()
 
-    async def migrate(self) -> None:
-        """Bring its database to the newest schema. May repeat. Raises PlatformError with the migration's own log."""
+    async def migrate(self, owner_dsn: str | None = None) -> None:
+        """Bring its database to the newest schema, as the owner, whom the running service does not know. May repeat.
+        Raises PlatformError with the migration's own log."""
+        owner = {f"FTGO_{self.name.upper()}_MIGRATION_DATABASE_URL": owner_dsn} if owner_dsn else {}
         log = self.log.with_name(f"migrate-{self.name}.log")
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *self._spec.migrate, stdout=file, stderr=file, env=self._environment, cwd=self._cwd, **service_user()
+                *self._spec.migrate,
+                stdout=file,
+                stderr=file,
+                env={**self._environment, **owner},
+                cwd=self._cwd,
+                **service_user(),
             )
             try:
                 code = await process.wait()

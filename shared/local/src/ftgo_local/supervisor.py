@@ -19,7 +19,7 @@ from ftgo_local.platform import Platform
 from ftgo_local.ports import taken_port
 from ftgo_local.progress import Event, Progress
 from ftgo_local.seed import Urls, seed
-from ftgo_local.services import Service, ServiceSpec, service_environment
+from ftgo_local.services import Service, ServiceSpec, service_environment, tails_the_log
 from ftgo_local.state import PlatformState, StateDirectory
 from ftgo_local.unprivileged import USER, make_user, services_as_root
 
@@ -122,11 +122,11 @@ class Supervisor:
             step.text = f"127.0.0.1:{postgres.port}"
         self._tell_place(postgres.directory)
         with self._progress.step("Databases") as step:
-            dsns = await self._platform.create_databases([spec.name for spec in self._specs])
-            step.text = "one per service, each with a role of its own"
-        services += [self._service(spec, dsns[spec.name]) for spec in self._specs]
+            await self._platform.create_services([spec.name for spec in self._specs], tailing=tails_the_log())
+            step.text = "one per service, each with roles of its own"
+        services += [self._service(spec) for spec in self._specs]
         with self._progress.step("Migrations") as step:
-            await _all(service.migrate() for service in services)
+            await _all(service.migrate(postgres.owner_dsn(service.name)) for service in services)
             step.text = "schemas are current"
 
     async def _start_kafka(self) -> None:
@@ -151,9 +151,11 @@ class Supervisor:
                 f"The user {USER} cannot enter {directory.parent}: its data are in {directory.resolve()}."
             )
 
-    def _service(self, spec: ServiceSpec, dsn: str) -> Service:
-        port = self._ports[spec.name]
-        environment = service_environment(spec.name, port, dsn, self._platform.kafka.bootstrap)
+    def _service(self, spec: ServiceSpec) -> Service:
+        port, postgres = self._ports[spec.name], self._platform.postgres
+        relay = postgres.relay_dsn(spec.name) if tails_the_log() else None
+        dsn, bootstrap = postgres.service_dsn(spec.name), self._platform.kafka.bootstrap
+        environment = service_environment(spec.name, port, dsn, bootstrap, relay)
         return Service(spec, port, environment, self._directory.logs / f"{spec.name}.log", cwd=self._directory.path)
 
     async def _start_service(self, service: Service) -> None:

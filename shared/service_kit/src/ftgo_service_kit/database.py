@@ -41,12 +41,14 @@ class Pools:
     """``reads`` is for what clients and administrators ask. The server sees the pools by name: ``ftgo-order-reads``."""
 
     def __init__(self, service: str, settings: ServiceSettings) -> None:
-        def pool(purpose: str, size: int) -> AsyncEngine:
-            return make_engine(settings.database_url, f"ftgo-{service}-{purpose}", size)
+        def pool(purpose: str, size: int, url: str = settings.database_url) -> AsyncEngine:
+            return make_engine(url, f"ftgo-{service}-{purpose}", size)
 
         self.writes = pool("writes", WRITES)
         self.messages = pool("messages", MESSAGES)
-        self.relay = pool("relay", RELAY)
+        # Only tailing needs more rights than the service has: to poll is to read and delete rows.
+        tailing = settings.relay == "log-tailing" and settings.relay_database_url
+        self.relay = pool("relay", RELAY, tailing or settings.database_url)
         self.upkeep = pool("upkeep", UPKEEP)
         self.reads = pool("reads", settings.pool_size)
 

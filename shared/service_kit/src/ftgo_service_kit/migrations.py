@@ -9,17 +9,27 @@ from alembic import context
 from alembic.command import upgrade
 from alembic.config import Config
 from ftgo_messaging.errors import is_transient
-from sqlalchemy import MetaData, text
+from sqlalchemy import MetaData, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ftgo_service_kit.database import async_url
+from ftgo_service_kit.grants import Granted, grant
+from ftgo_service_kit.settings import ServiceSettings
 
 _PATIENCE_SECONDS = 30
 _LOCK = text("SELECT pg_advisory_lock(82081)")  # any number, but the same in every process
 
 
-def run_migrations(package: str, database_url: str) -> None:
+def migrate(package: str, settings: ServiceSettings) -> None:
+    """What a service's ``migrate`` command does: bring the database to the newest version as the owner of its tables,
+    and grant the running service and its tailing relay what they need."""
+    owner = settings.migration_database_url
+    granted = Granted(_role(settings.database_url), _role(settings.relay_database_url)) if owner else None
+    run_migrations(package, owner or settings.database_url, granted)
+
+
+def run_migrations(package: str, database_url: str, granted: Granted | None = None) -> None:
     """Bring the database to the newest version. Waits up to 30 s until it answers; wrong credentials fail at once.
 
     Several processes may call it together: they run one after the other, and the later ones find nothing to do.
@@ -29,15 +39,17 @@ def run_migrations(package: str, database_url: str) -> None:
     folder = str(resources.files(package).joinpath("migrations")).replace("%", "%%")
     config.set_main_option("script_location", folder)
     config.attributes["database_url"] = database_url
+    config.attributes["granted"] = granted
     upgrade(config, "head")
 
 
 def run_env(metadata: MetaData) -> None:
     """What a service's ``migrations/env.py`` calls."""
-    asyncio.run(_migrate(metadata, context.config.attributes["database_url"]))
+    attributes = context.config.attributes
+    asyncio.run(_migrate(metadata, attributes["database_url"], attributes.get("granted")))
 
 
-async def _migrate(metadata: MetaData, database_url: str) -> None:
+async def _migrate(metadata: MetaData, database_url: str, granted: Granted | None) -> None:
     engine = create_async_engine(async_url(database_url), poolclass=NullPool)
     connection = await _connect(engine)
     try:
@@ -46,6 +58,9 @@ async def _migrate(metadata: MetaData, database_url: str) -> None:
         await connection.commit()
         await connection.run_sync(_run, metadata)
         await connection.commit()
+        if granted:
+            await grant(connection, granted)
+            await connection.commit()
     finally:
         await connection.close()
 
@@ -66,3 +81,7 @@ def _run(connection: Any, metadata: MetaData) -> None:
     context.configure(connection=connection, target_metadata=metadata, transaction_per_migration=True)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _role(database_url: str | None) -> str | None:
+    return make_url(database_url).username if database_url else None

@@ -19,6 +19,10 @@ class ServiceSettings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(ge=1, le=65535)
     database_url: str = Field(pattern="^postgres(ql)?://.")
+    # Of the owner of the tables, for the migrations alone; and of the role with REPLICATION, for a relay that tails the
+    # log. Without them the role of database_url does that, too, and has to have the right to.
+    migration_database_url: str | None = Field(default=None, pattern="^postgres(ql)?://.")
+    relay_database_url: str | None = Field(default=None, pattern="^postgres(ql)?://.")
     # Connections for what clients ask. The other purposes have pools of fixed sizes: see database.py.
     pool_size: int = Field(default=4, ge=2, le=100)
     kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")

@@ -1,13 +1,13 @@
 """Bring the database to the newest version: python -m ftgo_kitchen.entrypoints.migrate"""
 
-from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.settings import read_settings
 
 from ftgo_kitchen.settings import KitchenSettings
 
 
 def main() -> None:
-    run_migrations("ftgo_kitchen", read_settings(KitchenSettings).database_url)
+    migrate("ftgo_kitchen", read_settings(KitchenSettings))
 
 
 if __name__ == "__main__":
