@@ -5,7 +5,6 @@ requests that arrived while the previous transaction was running (group commit).
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -17,6 +16,7 @@ from ftgo_messaging.connection import Connection, begin
 from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import DomainError, is_race, is_transient
 from ftgo_messaging.failpoints import failpoint
+from ftgo_messaging.loops import backoff
 from ftgo_messaging.message import Message
 from ftgo_messaging.tracing import origin
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -218,7 +218,7 @@ class GroupCommit:
             except Exception as error:
                 if repetition == _MORE_RACES or not is_race(error):
                     return error
-            await asyncio.sleep(0.02 * 2**repetition * random.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff(repetition + 1, first=0.02))
         return None
 
 

@@ -238,6 +238,34 @@ async def test_a_killed_kafka_delays_and_loses_nothing(
     await reader.stop()
 
 
+def clients() -> int:
+    """Clients of Kafka that keep their connections: each has a task that refreshes what it knows of the cluster."""
+    coroutines = [str(task.get_coro()) for task in asyncio.all_tasks() if not task.done()]
+    return sum("AIOKafkaClient._md_synchronizer" in coroutine for coroutine in coroutines)
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_stop_that_is_cut_off_leaves_no_connection_behind(
+    transactions: Transactions, bootstrap: str, connected: bool
+) -> None:
+    before = clients()
+    reader = consumer(transactions, bootstrap, f"g-{new_id()}")
+    await reader.start()
+
+    async def begun() -> None:
+        assert clients() > before
+        assert reader.running or not connected
+
+    await eventually(begun, within=30, every=0.001)
+    for _ in range(2):
+        stopping = asyncio.create_task(reader.stop())
+        await asyncio.wait([stopping], timeout=0.001)
+        stopping.cancel()
+        await asyncio.wait([stopping])
+    await reader.stop()
+    assert clients() == before
+
+
 async def test_a_topic_with_another_number_of_partitions_is_refused(bootstrap: str) -> None:
     with pytest.raises(WrongPartitions, match="has 4 partitions, declared are 12"):
         await ensure_topics(bootstrap, [TICKS.name])

@@ -193,7 +193,6 @@ async def test_a_database_that_is_away_pauses_the_consumer_and_costs_nothing(
     assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [(0,)]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_broker_that_is_away_for_long_is_waited_for(
     transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
 ) -> None:

@@ -9,7 +9,6 @@ long as nothing waits, that costs nothing.
 """
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import Key
 from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
 from ftgo_messaging.inbox.letter import State
+from ftgo_messaging.loops import backoff
 from ftgo_messaging.message import Received
 from ftgo_messaging.transactions import MustRunAlone, Transactions, run_steps
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -167,7 +167,7 @@ async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
                 return error
         else:
             return None
-        await asyncio.sleep(0.05 * 2**repetition * random.uniform(0.5, 1.0))
+        await asyncio.sleep(backoff(repetition + 1, first=0.05))
     return None
 
 

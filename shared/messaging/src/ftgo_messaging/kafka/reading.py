@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any
@@ -18,6 +17,7 @@ from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.positions import Positions, rewind_batch
 from ftgo_messaging.kafka.progress import Progress
 from ftgo_messaging.kafka.unreadable import Unreadable, find_unreadable
+from ftgo_messaging.loops import backoff
 from ftgo_messaging.message import Received
 
 log = structlog.get_logger("ftgo.kafka")
@@ -60,7 +60,7 @@ class Reading:
                         return None
                 except Exception as trouble:
                     log.warning("consumer.failed", consumer=self._name, error=repr(trouble))
-            await asyncio.sleep(random.uniform(0.5, 1.0))
+            await asyncio.sleep(backoff(1, first=1.0))
             return None
 
     async def _getone(self, consumer: Any) -> Any:
@@ -99,9 +99,8 @@ class Reading:
             self.idle.set()
         if self.attempts:
             # Nothing is fetched and nothing handled meanwhile; a stop need not wait for the end of the pause.
-            pause = min(0.1 * 2 ** min(self.attempts, 6), 5.0) * random.uniform(0.5, 1.0)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.stopping.wait(), pause)
+                await asyncio.wait_for(self.stopping.wait(), backoff(self.attempts))
 
     async def _pass_over(self, consumer: Any, found: Unreadable | None) -> bool:
         """Handle what the client cannot read, one way or the other, and go on behind it; whether that is done."""

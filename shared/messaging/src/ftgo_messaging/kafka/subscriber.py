@@ -6,14 +6,12 @@ subscriber: it waits for one record without polling, and takes along whatever el
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, ConsumerRecord, TopicPartition
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage
@@ -22,11 +20,13 @@ from ftgo_messaging.channel import Channel, Poison
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
+from ftgo_messaging.errors import TransientError
 from ftgo_messaging.kafka.lag import measure
 from ftgo_messaging.kafka.membership import Membership
 from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.progress import Progress
 from ftgo_messaging.kafka.reading import Reading
+from ftgo_messaging.loops import repeat
 from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Transactions
 
@@ -68,12 +68,12 @@ class ChannelConsumer:
     ) -> None:
         channels = tuple(channels)
         self.name = name
-        self._bootstrap = bootstrap
         self.channels = tuple(c.name for c in channels)
         self._processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
         self._redriver = Redriver(self._processor)
         self._instance = instance
         self._task: asyncio.Task[None] | None = None
+        self._disconnecting: asyncio.Task[None] | None = None
         self._membership = Membership(6 * SESSION_SECONDS)
         self._progress = Progress(name, patience)
         self._offsets = Offsets(name)
@@ -84,6 +84,7 @@ class ChannelConsumer:
             apply_types=False,
             logger=None,
             allow_auto_create_topics=False,
+            consumer_only=True,  # or it opens a producer and an admin client too
             graceful_timeout=_STOP_SECONDS,
             # How soon a topic is seen that was deleted and made anew.
             metadata_max_age_ms=30_000,
@@ -114,20 +115,20 @@ class ChannelConsumer:
         self._task = asyncio.create_task(self._connect(), name=f"consumer-{self.name}")
 
     async def _connect(self) -> None:
-        while True:
-            try:
-                # Joining a group may hang for ever on a broker that comes and goes.
-                async with asyncio.timeout(max(30.0, self._progress.patience)):
-                    await _answers(self._bootstrap)
-                    await self._broker.start()
-            except (KafkaError, OSError, TimeoutError) as error:
-                log.warning("consumer.waiting_for_kafka", consumer=self.name, error=repr(error))
-                await self._broker.stop()
-                await asyncio.sleep(random.uniform(0.5, 1.5))
-            else:
-                self._progress.begin()
-                self.running = True
-                return
+        await repeat("consumer.connect", self._begin, stopped=lambda: self.running)
+
+    async def _begin(self) -> None:
+        try:
+            # Joining a group may hang for ever on a broker that comes and goes.
+            async with asyncio.timeout(max(30.0, self._progress.patience)):
+                await self._broker.start()
+        except Exception as error:
+            await self._disconnect()
+            if isinstance(error, KafkaError):
+                raise TransientError(f"consumer {self.name} waits for Kafka: {error!r}") from error
+            raise
+        self._progress.begin()
+        self.running = True
 
     async def stop(self) -> None:
         """Finish the batch in flight (5 s at most), commit its offsets, leave the group unless the membership is
@@ -137,8 +138,25 @@ class ChannelConsumer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._commit()
-        await self._broker.stop()
+        await self._disconnect()
         self.running = False
+
+    async def _disconnect(self) -> None:
+        """Whoever waits for it may be cut off, the disconnecting never is: by a second attempt the client, half
+        stopped, would not be closed any more, and it would go on to connect again every 30 s."""
+        if self._disconnecting is None or self._disconnecting.done():
+            self._disconnecting = asyncio.create_task(self._close(), name=f"disconnect-{self.name}")
+        await asyncio.shield(self._disconnecting)
+
+    async def _close(self) -> None:
+        client = getattr(self._subscriber.consumer, "_client", None)
+        try:
+            await self._broker.stop()
+        except Exception as error:
+            log.warning("consumer.not_stopped", consumer=self.name, error=repr(error))
+        finally:
+            if client is not None:
+                await client.close()
 
     async def watch(self, every: float | None = None) -> None:
         """Until cancelled: handle the dead letters whose redrive was ordered, measure the lag, and begin the
@@ -263,16 +281,6 @@ def _parks(channel: Channel, poison: Poison | None) -> bool:
     if poison is None:
         return channel.kind is Kind.COMMAND
     return poison is Poison.PARK_KEY
-
-
-async def _answers(bootstrap: str) -> None:
-    """Raises KafkaError while Kafka is away. Asked before FastStream is: what that has opened when its start fails, it
-    does not close, and an outage has many attempts."""
-    client = AIOKafkaClient(bootstrap_servers=bootstrap)
-    try:
-        await client.bootstrap()
-    finally:
-        await client.close()
 
 
 async def _identity(message: KafkaMessage) -> KafkaMessage:
