@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ftgo_service_kit.problems import problem
@@ -18,9 +17,10 @@ def elements(value: str) -> list[str]:
     return [element for part in _ELEMENT.findall(value) if (element := part.strip(" \t"))]
 
 
-def combined(headers: Headers, name: str) -> str:
-    """The field's lines as one."""
-    return ", ".join(headers.getlist(name))
+def field(scope: Scope, name: bytes) -> str | None:
+    """The field's lines as one; None without any. Starlette's ``Headers`` would decode all fields for it."""
+    lines = [value for given, value in scope["headers"] if given == name]
+    return b", ".join(lines).decode("latin-1") if lines else None
 
 
 def none_match(if_none_match: str | None, etag: str) -> bool:

@@ -9,6 +9,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from ftgo_service_kit.header_fields import field
+
 MOST_FIELDS = 50
 """Of one object. The largest that a service knows has a tenth of that, and each unknown one costs an error."""
 
@@ -76,9 +78,9 @@ class JsonRequest(Request):
         return loads(await self.body())
 
     def _require_json(self) -> None:
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
+        if (field(self.scope, b"content-encoding") or "identity").lower() != "identity":
             raise UnsupportedMediaType("The body is compressed.")
-        given = self.headers.get("content-type", "")
+        given = field(self.scope, b"content-type")
         if given == "application/json":
             return
         if not given:

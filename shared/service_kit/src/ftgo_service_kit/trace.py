@@ -2,11 +2,11 @@
 
 from ftgo_messaging.message import TRACEPARENT, TRACESTATE
 from ftgo_messaging.tracing import traced
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ftgo_service_kit.header_fields import combined
+from ftgo_service_kit.header_fields import field
 
+_TRACE = [(name, name.encode()) for name in (TRACEPARENT, TRACESTATE)]
 TRACE_ID = b"x-trace-id"
 """The header of answers: 32 hexadecimal digits. W3C has names for headers of requests only."""
 
@@ -21,8 +21,7 @@ class Trace:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = {name: combined(headers, name) for name in (TRACEPARENT, TRACESTATE) if name in headers}
+        given = {name: value for name, line in _TRACE if (value := field(scope, line)) is not None}
         with traced(given) as trace_id:
             scope["trace_id"] = trace_id
 
