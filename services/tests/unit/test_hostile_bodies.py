@@ -131,7 +131,7 @@ def paths(body: Any) -> Iterator[list[Any]]:
 @pytest.fixture
 async def http(service: str) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=APPS[service])
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 

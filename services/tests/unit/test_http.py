@@ -13,7 +13,7 @@ PARENT = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")
 @pytest.fixture(params=APPS)
 async def http(request: pytest.FixtureRequest) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=APPS[request.param])
-    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 
+import asyncpg
 import httpx
 import pytest
 from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
@@ -57,9 +58,14 @@ def body(restaurant: str, consumer: str | None = None) -> dict[str, object]:
 
 
 async def execute(service: Service, *statements: str) -> None:
-    async with service.engine.begin() as connection:
-        for statement in statements:
-            await connection.execute(text(statement))
+    """As the owner of the tables: the service may do no DDL."""
+    connection = await asyncpg.connect(service.settings.migration_database_url)
+    try:
+        async with connection.transaction():
+            for statement in statements:
+                await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def scalar(service: Service, statement: str) -> int:

@@ -91,7 +91,7 @@ async def http(service: Service) -> AsyncIterator[httpx.AsyncClient]:
     async with service.engine.begin() as connection:
         await connection.execute(text("TRUNCATE dead_letters RESTART IDENTITY"))
     transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 
@@ -220,7 +220,7 @@ async def test_it_is_off_without_a_key(postgres: Postgres) -> None:
     service = Service("off", settings)
     service.attach(create_app("Off", "For tests."))
     transport = httpx.ASGITransport(app=service.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://off") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for method, path, _ in ROUTES:
             assert (await client.request(method, path, headers=bearer())).status_code == 404
 
