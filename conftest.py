@@ -1,5 +1,6 @@
 """Servers for all tests: a PostgreSQL and a Kafka of this run's own, on free ports, gone afterwards."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from ftgo_local.environment import settle
 from ftgo_local.kafka import Kafka
 from ftgo_local.platform import Platform
 from ftgo_local.postgres import Postgres
@@ -22,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    settle(os.environ)  # tests are clients of our own servers only
     # structlog's default shows the local variables of every frame: seconds of formatting, and the event loop stands.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, plain])

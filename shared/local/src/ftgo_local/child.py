@@ -1,5 +1,8 @@
 """One child process with its log file: started, watched, stopped in order or killed."""
 
+import errno
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -7,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 LOG_LIMIT_BYTES = 20_000_000
+LEAST_ROOM_BYTES = 16_384
+"""With less than some blocks a disk is full: what a process says of it cannot be written either."""
 
 
 def last_lines(log: Path, count: int = 15, position: int = 0) -> list[str]:
@@ -60,8 +65,12 @@ class Child:
 
     @property
     def said(self) -> list[str]:
-        """The last lines that it has written since it was started; not those of its predecessors."""
-        return last_lines(self.log, 50, self._begin)
+        """The last lines that it has written since it was started, not those of its predecessors; and why there may be
+        none."""
+        lines = last_lines(self.log, 50, self._begin)
+        if self.log.exists() and shutil.disk_usage(self.log).free < LEAST_ROOM_BYTES:
+            lines.append(f"{self.log}: {os.strerror(errno.ENOSPC)}")
+        return lines
 
     @property
     def end(self) -> str:

@@ -72,6 +72,7 @@ def _directory(offset: int) -> StateDirectory:
 
 @app.callback()
 def own_environment(context: typer.Context) -> None:
+    os.umask(0o077)
     # Where an address of a database is given, it is another server, and what the shell says of it counts.
     elsewhere = any(re.fullmatch(r"FTGO_\w+_DATABASE_URL", name) for name in os.environ)
     context.obj = [] if elsewhere else settle(os.environ)

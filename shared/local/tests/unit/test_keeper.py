@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ftgo_local.errors import PlatformError
 from ftgo_local.keeper import Keeper
 from ftgo_local.progress import Event, Progress
 from ftgo_local.services import Service, ServiceSpec
@@ -24,6 +26,18 @@ async def eventually(condition: Callable[[], Any], what: str) -> None:
 def sleeper(folder: Path) -> Service:
     command = (sys.executable, "-c", "import time; time.sleep(600)")
     return Service(ServiceSpec("order", command, command), 1, {}, folder / "order.log", cwd=folder)
+
+
+async def test_a_full_disk_is_told_though_it_takes_no_line_of_the_log(small_disk: Any) -> None:
+    unit = sleeper(small_disk.path)
+    command = (sys.executable, "-c", "import sys; print('all the words of the log', flush=True)")
+    unit._spec = ServiceSpec("order", command, command)
+    unit.log.touch()
+    small_disk.fill()
+    await unit.start()
+    with pytest.raises(PlatformError) as caught:
+        await unit.wait_until_ready(20)
+    assert "disk is full" in caught.value.cure
 
 
 async def test_on_a_full_disk_a_process_that_dies_is_started_again(small_disk: Any) -> None:
