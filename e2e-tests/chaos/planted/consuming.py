@@ -117,4 +117,4 @@ def no_version_guard() -> None:
 
     for name in ("_KEEP_CONSUMER", "_KEEP_RESTAURANT"):
         statement = str(getattr(replicas, name))
-        setattr(replicas, name, text(statement.replace(" WHERE replica.version < excluded.version", "")))
+        setattr(replicas, name, text(statement.replace(replicas._NEWER, "")))

@@ -1,8 +1,10 @@
 """What a client and a replica see when something goes wrong between the request and the commit."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import asyncpg
 import httpx
@@ -12,6 +14,7 @@ from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerEvent, Consu
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
 from ftgo_contracts.money import Money
 from ftgo_messaging import codec
+from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.events import DomainEvent
@@ -36,11 +39,13 @@ async def restaurant(service: Service) -> str:
     return event.restaurant_id
 
 
+_positions = itertools.count()
+
+
 def record(channel: Channel, event: DomainEvent, subject: str, version: int) -> Received:
     headers = writer.event_message(event, new_id(), "owner", None, subject, version).headers
-    return Received(
-        channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)
-    )
+    pairs = [(k, v.encode()) for k, v in headers.items()]
+    return Received(channel.name, 0, next(_positions), subject.encode(), pairs, codec.encode(event))
 
 
 async def heard(service: Service, *records: Received) -> None:
@@ -152,3 +157,34 @@ async def test_in_whatever_order_and_however_often_news_come_the_replica_ends_th
         at += together
     replica = (await http.get(f"/consumers/{consumer}")).json()
     assert (replica["version"], replica["status"], replica["name"]["lastName"]) == (7, "BLOCKED", "Version 7")
+
+
+async def test_an_event_far_ahead_of_its_replica_does_not_make_that_deaf(
+    service: Service, http: httpx.AsyncClient
+) -> None:
+    consumer, restaurant = new_id(), new_id()
+
+    def news(name: str, version: int, **headers: str) -> Received:
+        event = ConsumerUnblocked(consumer_id=consumer, name=PersonName("Ada", name), status="ACTIVE")
+        made = record(CONSUMER_EVENTS, event, consumer, min(version, 999_999_999))
+        changed = dict(made.headers) | {m.SEQUENCE: str(version).encode()}
+        return replace(made, headers=list(changed.items()))
+
+    def menu(price: str, version: int) -> Received:
+        event = RestaurantCreated(
+            restaurant_id=restaurant, name="Ajanta", menu_items=(MenuItem("1", "Naan", Money.zero()),)
+        )
+        made = record(RESTAURANT_EVENTS, event, restaurant, version)
+        return replace(made, body=(made.body or b"").replace(b"0.00", price.encode()))
+
+    await heard(service, news("first", 500), menu("2.50", 500))  # of both the topic has lost the beginning
+    lies = [news("forged", v) for v in (1501, 999_999_999, 2_147_483_647)]
+    lies += [menu("-2.50", 501), menu("2.50", 1501), menu("12345678901.00", 501)]
+    before = await scalar(service, "SELECT count(*) FROM dead_letters")
+    await heard(service, *lies)
+    assert await scalar(service, "SELECT count(*) FROM dead_letters") == before + len(lies)
+    await heard(service, news("second", 501), menu("3.50", 501), news("with a gap", 1501), menu("4.50", 1501))
+    replica = (await http.get(f"/consumers/{consumer}")).json()
+    assert (replica["version"], replica["name"]["lastName"]) == (1501, "with a gap")
+    known = (await http.get(f"/restaurants/{restaurant}")).json()
+    assert (known["version"], known["menu"]["menuItems"][0]["price"]) == (1501, "4.50")

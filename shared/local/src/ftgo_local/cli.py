@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -143,7 +144,17 @@ def _show(found: dict[str, Any]) -> None:
         unit = found[name]
         address = unit["bootstrap"] if name == "kafka" else "passwords and ports: ftgo status --json"
         table.add_row(name, unit["status"], str(unit["pid"] or "-"), str(unit["restarts"]), address)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for name, service in found["services"].items():
+        letters = Counter[str]()
+        for counts in service["deadLetters"].values():
+            letters.update(counts)
+        if waiting := letters.total() - letters["parkedKeys"]:
+            console.print(
+                f"{name}: dead letters {waiting}, parked keys {letters['parkedKeys']}. "
+                f"`ftgo dead-letters list {name}` shows them."
+            )
 
 
 @app.command()

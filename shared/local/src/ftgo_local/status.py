@@ -6,7 +6,6 @@ from typing import Any
 import httpx
 
 from ftgo_local.platform import Platform
-from ftgo_local.services import is_ready
 from ftgo_local.state import INFRASTRUCTURE, PlatformState, StateDirectory
 
 
@@ -21,11 +20,11 @@ def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
     platform = Platform(directory.path, ports=state.ports)
     names = [name for name in state.units if name not in INFRASTRUCTURE]
     urls = {name: f"http://127.0.0.1:{state.ports[name]}" for name in names}
-    ready = asyncio.run(_ready(urls))
+    answers = asyncio.run(_readiness(urls))
     return {
         "phase": state.phase,
         "supervisor": {"pid": state.supervisor.pid},
-        "services": {name: {"url": urls[name], **_unit(state, name), "ready": ready[name]} for name in names},
+        "services": {name: {"url": urls[name], **_unit(state, name), **answers[name]} for name in names},
         "postgres": {
             **_unit(state, "postgres"),
             "dsns": {name: platform.postgres.service_dsn(name) for name in names},
@@ -43,7 +42,19 @@ def _unit(state: PlatformState, name: str) -> dict[str, Any]:
     return {"pid": unit.pid if alive else None, "log": unit.log, "status": status, "restarts": unit.restarts}
 
 
-async def _ready(urls: dict[str, str]) -> dict[str, bool]:
+async def _readiness(urls: dict[str, str]) -> dict[str, dict[str, Any]]:
     async with httpx.AsyncClient(timeout=2, trust_env=False) as client:
-        answers = await asyncio.gather(*(is_ready(client, url) for url in urls.values()))
+        answers = await asyncio.gather(*(_ask(client, url) for url in urls.values()))
     return dict(zip(urls, answers, strict=True))
+
+
+async def _ask(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
+    """Whether it is ready, and the dead letters and parked keys of its consumers; none when it does not say."""
+    try:
+        answer = await client.get(f"{url}/readyz")
+        letters = answer.json().get("deadLetters", {})
+    except httpx.HTTPError:
+        return {"ready": False, "deadLetters": {}}
+    except ValueError:
+        letters = {}
+    return {"ready": answer.status_code == httpx.codes.OK, "deadLetters": letters}

@@ -33,8 +33,9 @@ LAST_SEQUENCE = 999_999_999
 LONGEST_HEADER = 200
 """Characters of a header. They are copied from message to message: without a bound one could grow until its message
 can never be sent."""
-LARGEST_MESSAGE = 1_000_000
-"""Bytes of a message, key and headers included: what a broker takes without special settings, with a reserve."""
+LARGEST_MESSAGE = 990_000
+"""Bytes of a message, key and headers included: what a broker takes without special settings (1,048,588), and the
+publisher (1,000,000), who counts what the format adds."""
 
 
 class Kind(StrEnum):

@@ -132,6 +132,7 @@ class UnitOfWork:
         return self._emit(writer.document_message(document, new_id(), self.source, self._step.cause))
 
     def _emit(self, message: Message) -> str:
+        writer.check_size(message)
         self._step.messages.append(message)
         return message.id
 

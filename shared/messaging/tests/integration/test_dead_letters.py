@@ -24,6 +24,7 @@ from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import UNRESOLVED, NoSuchDeadLetter, NotResolvable
 from ftgo_messaging.inbox.deduplicator import Claim, claim
 from ftgo_messaging.inbox.letter import DeadLetter, State
+from ftgo_messaging.inbox.unresolved import LETTERS, PARKED, Unresolved
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.message import Kind, Received
@@ -178,6 +179,26 @@ async def test_a_body_that_cannot_be_decoded_parks_its_key_within_the_batch(
     await processor.process([received("a", 1), broken, received("a", 2)])
     assert await done_of(transactions, "a") == [1]
     assert await states(transactions) == [("DEAD", 1), ("PARKED", 0)]
+
+
+async def test_parked_keys_and_letters_are_counted(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    unresolved = Unresolved(transactions.engine)
+    await unresolved.look()
+    assert unresolved.counts == {}
+    bugs.poison = {1, 11}
+    await processor.process([received("a", 1), received("a", 2), received("b", 11), received("a", 3)])
+    await processor.process([received("c", 1, **{m.TYPE: "letters.Unknown"})])
+    await unresolved.look()
+    assert unresolved.counts == {"letters": {"dead": 3, "parked": 2, "parkedKeys": 2}}
+    assert PARKED.labels("letters")._value.get() == 2
+    assert LETTERS.labels("letters", "PARKED")._value.get() == 2
+    for letter in await kept_whole(transactions):
+        await discarded(transactions, letter.id)
+    await unresolved.look()
+    assert unresolved.counts == {}
+    assert PARKED.labels("letters")._value.get() == LETTERS.labels("letters", "DEAD")._value.get() == 0
 
 
 async def test_a_redrive_handles_the_letter_once_and_its_followers_in_order(

@@ -25,13 +25,16 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "Not ready"}})
 async def readyz(request: Request) -> JSONResponse:
-    """Whether the database answers and all consumers read. REST works without Kafka: the relay is only reported."""
+    """Whether the database answers and all consumers read. REST works without Kafka: the relay is only reported, and so
+    are dead letters, with the number of keys that wait behind them."""
     service = request.app.state.service
     database = await _database(service)
     consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}
     ready = not service.stopping and database == "ok" and set(consumers.values()) <= {"ok"}
     parts: dict[str, Any] = {"database": database, "consumers": consumers, "relay": service.relay_state}
     parts["http"] = service.connections.describe()
+    if "worker" in service.parts:
+        parts["deadLetters"] = service.dead_letters.counts
     if "relay" in service.parts:
         parts["relayStatus"] = describe(service.relay.status)
     return JSONResponse({"ready": ready, "stopping": service.stopping, **parts}, 200 if ready else 503)

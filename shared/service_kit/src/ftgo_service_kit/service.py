@@ -15,6 +15,7 @@ from ftgo_messaging import retention
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.consumer import Consumer
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.inbox.unresolved import Unresolved
 from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.outbox.bound import OutboxBound
@@ -85,9 +86,11 @@ class Service:
         self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up)
         self.notifier = Notifier(self.pools.upkeep)
         self.consumers: Sequence[Consumer] = ()
+        self.dead_letters = Unresolved(self.pools.upkeep)
         # Loops that run until the service stops and may be cut off anywhere: reconciler, retention.
         self.background: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            lambda: retention.retain_forever(self.pools.upkeep, self.retention)
+            lambda: retention.retain_forever(self.pools.upkeep, self.retention),
+            self.dead_letters.watch,
         ]
         self.retention = [
             retention.processed_messages(timedelta(days=settings.processed_messages_days)),

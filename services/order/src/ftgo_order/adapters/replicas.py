@@ -1,7 +1,8 @@
 """What this service knows of consumers and restaurants: copies, fed by their owners' events.
 
 An event may come late, twice or out of order. The version in the row decides: only a newer one is written. That is
-idempotent without a record of message ids.
+idempotent without a record of message ids. One that is far ahead is not believed: it would make the replica deaf to
+its owner, whose own versions would all be old from then on.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from ftgo_contracts.consumer.events import ConsumerEvent
 from ftgo_contracts.kitchen.events import RestaurantEvent
 from ftgo_messaging import codec
 from ftgo_messaging.aggregates import Aggregates
+from ftgo_messaging.errors import Undecodable
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import text
 
@@ -74,29 +76,45 @@ def _restaurant_to_row(restaurant: RestaurantReplica) -> dict[str, Any]:
 CONSUMERS = Aggregates(consumer_replicas, "id", _consumer_from_row, _consumer_to_row, lock=False)
 RESTAURANTS = Aggregates(restaurant_replicas, "id", _restaurant_from_row, _restaurant_to_row, lock=False)
 
+LARGEST_GAP = 1000
+"""Versions by which an event may be ahead of the replica. What a topic has lost meanwhile makes a gap; people who
+rename themselves or write menus do not make one of this size."""
+
+_NEWER = f"WHERE replica.version < excluded.version AND excluded.version <= replica.version + {LARGEST_GAP}"
 _KEEP_CONSUMER = text(
-    "INSERT INTO consumer_replicas AS replica (id, first_name, last_name, status, version) "
+    "WITH kept AS (INSERT INTO consumer_replicas AS replica "  # noqa: S608 - constants
+    "(id, first_name, last_name, status, version) "
     "VALUES (:id, :first_name, :last_name, :status, :version) "
     "ON CONFLICT (id) DO UPDATE SET first_name = excluded.first_name, last_name = excluded.last_name, "
-    "status = excluded.status, version = excluded.version WHERE replica.version < excluded.version"
+    f"status = excluded.status, version = excluded.version {_NEWER} RETURNING 1) "
+    "SELECT EXISTS (SELECT 1 FROM kept), (SELECT version FROM consumer_replicas WHERE id = :id)"
 )
 _KEEP_RESTAURANT = text(
-    "INSERT INTO restaurant_replicas AS replica (id, name, menu, version) "
+    "WITH kept AS (INSERT INTO restaurant_replicas AS replica (id, name, menu, version) "  # noqa: S608
     "VALUES (:id, :name, CAST(:menu AS json), :version) "
     "ON CONFLICT (id) DO UPDATE SET name = excluded.name, menu = excluded.menu, version = excluded.version "
-    "WHERE replica.version < excluded.version"
+    f"{_NEWER} RETURNING 1) "
+    "SELECT EXISTS (SELECT 1 FROM kept), (SELECT version FROM restaurant_replicas WHERE id = :id)"
 )
 
 
 async def keep_consumer(event: ConsumerEvent, version: int, uow: UnitOfWork) -> None:
-    """Remember the consumer as of ``version``, unless something newer is known."""
+    """Remember the consumer as of ``version``, unless something newer is known. Raises Undecodable (a dead letter) for
+    a version far ahead of the known one."""
     name = event.name
     replica = ConsumerReplica(event.consumer_id, name.first_name, name.last_name, event.status, version)
-    await uow.execute(_KEEP_CONSUMER, _consumer_to_row(replica))
+    _check(version, (await uow.execute(_KEEP_CONSUMER, _consumer_to_row(replica)))[0])
 
 
 async def keep_restaurant(event: RestaurantEvent, version: int, uow: UnitOfWork) -> None:
-    """Remember the restaurant and its menu as of ``version``, unless something newer is known."""
+    """Remember the restaurant and its menu as of ``version``, unless something newer is known. Raises Undecodable (a
+    dead letter) for a version far ahead of the known one."""
     menu = {item.id: MenuItem(item.id, item.name, item.price) for item in event.menu_items}
     replica = RestaurantReplica(event.restaurant_id, event.name, menu, version)
-    await uow.execute(_KEEP_RESTAURANT, _restaurant_to_row(replica))
+    _check(version, (await uow.execute(_KEEP_RESTAURANT, _restaurant_to_row(replica)))[0])
+
+
+def _check(version: int, outcome: tuple[bool, int | None]) -> None:
+    kept, known = outcome
+    if not kept and known is not None and version > known + LARGEST_GAP:
+        raise Undecodable(f"version {version} is more than {LARGEST_GAP} ahead of {known}, which is known")

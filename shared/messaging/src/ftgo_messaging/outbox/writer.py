@@ -131,6 +131,18 @@ def check_return_address(kind: MessageType, message: Message) -> None:
         raise Undecodable(f"{kind.name} may not be answered to {address!r}")
 
 
+class MessageTooLarge(ValueError):
+    """No broker takes this message. In the outbox it would stop its key for ever."""
+
+
+def check_size(message: Message) -> None:
+    """Raises MessageTooLarge for one that could never leave the outbox."""
+    size = len(message.body) + len(message.key.encode())
+    size += sum(len(name) + len(value.encode()) for name, value in message.headers.items())
+    if size > m.LARGEST_MESSAGE:
+        raise MessageTooLarge(f"{message.type} {message.id} has {size} bytes: at most {m.LARGEST_MESSAGE} can be sent")
+
+
 def shard_of(key: str) -> int:
     """Stable across processes and versions: it decides which relay publishes a key."""
     return zlib.crc32(key.encode()) % SHARDS

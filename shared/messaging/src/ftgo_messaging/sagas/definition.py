@@ -77,10 +77,10 @@ class Saga(Generic[D]):
     steps: Sequence[SagaStep[D]]
     loads: Callable[[D], Refs] = lambda _: ()
     patience: timedelta = timedelta(seconds=30)
-    """How long a reply is waited for before the command is sent again, with the same id; doubled each time, up to 32
-    times as long."""
+    """How long a reply is waited for before the command is sent again; doubled each time, up to 32 times as long."""
     reminders: int = 5
-    """How often a command is sent again. When its answer has not come after that, a saga that can still turn back does
+    """How often a command is sent again: with the same id, but half-way (every third time, by default) with a new one,
+    which a participant must bear. When its answer has not come after that, a saga that can still turn back does
     (with the default patience after half an hour), whatever became of the command; a saga that cannot goes on asking,
     and counts as stuck."""
 

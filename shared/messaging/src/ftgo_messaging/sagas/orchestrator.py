@@ -258,7 +258,8 @@ class Orchestrator:
         repetition, so this can never do harm.
 
         After the refusal of what cannot be refused, or with ``new_id``, it gets an id of its own: the participant is
-        to do it for real, which it must be able to bear twice."""
+        to do it for real, which it must be able to bear twice. From then on the answer to the earlier id is dropped;
+        the participant answers the new one as well."""
         definition, step = self.definition(instance), self._step(instance)
         make = step.taken_back_by if instance.state is SagaState.COMPENSATING else step.command
         if make is None:

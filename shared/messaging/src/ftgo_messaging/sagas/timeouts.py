@@ -34,14 +34,19 @@ class PastItsPivot(DomainError):
 
 async def remind(orchestrator: Orchestrator, saga_id: str, uow: UnitOfWork) -> bool:
     """If the time of the awaited command is over: send it again, or, when that was done often enough, turn back if
-    that is possible. Returns whether anything was done."""
+    that is possible. Returns whether anything was done.
+
+    Half-way through its reminders it gets an id of its own. Repeated under the old one a command is harmless; but
+    whoever has recorded that id without doing the work (a bug, or a forged message) would drop it for ever."""
     instance = await uow.find(orchestrator.instances, saga_id)
     if instance is None or instance.state.final or instance.due_in > 0:
         return False
-    if instance.attempts > orchestrator.definition(instance).reminders and orchestrator.can_turn_back(instance):
+    reminders = orchestrator.definition(instance).reminders
+    if instance.attempts > reminders and orchestrator.can_turn_back(instance):
         await orchestrator.turn_back(instance, TIMED_OUT, uow)
     else:
-        orchestrator.ask_again(instance, uow, "reminded")
+        renewed = instance.attempts % max(1, (reminders + 1) // 2) == 0
+        orchestrator.ask_again(instance, uow, "reminded, new id" if renewed else "reminded", new_id=renewed)
     return True
 
 
