@@ -17,6 +17,7 @@ from aiokafka.errors import (
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from ftgo_messaging.errors import TransientError
 from ftgo_messaging.kafka.partitions import hash_of_key
 from ftgo_messaging.message import Message
 
@@ -79,7 +80,8 @@ class KafkaPublisher:
         return self._producer
 
     async def publish(self, messages: Sequence[Message]) -> list[bool]:
-        """Whether each message was acknowledged. A failed message stops the later ones of its key.
+        """Whether each message was acknowledged. A failed message stops the later ones of its key. Raises
+        TransientError while no broker answers.
 
         Cancelled, it throws the producer away: what is not on its way to the broker yet is never sent."""
         try:
@@ -88,6 +90,8 @@ class KafkaPublisher:
         except asyncio.CancelledError:
             await self._abandon()
             raise
+        except KafkaError as error:
+            raise TransientError(f"Kafka is away: {error!r}") from error
         blocked: set[tuple[str, str]] = set()
         acknowledged = []
         for message, error in zip(messages, errors, strict=True):
