@@ -90,8 +90,8 @@ class KafkaPublisher:
         except asyncio.CancelledError:
             await self._abandon()
             raise
-        except KafkaError as error:
-            raise TransientError(f"Kafka is away: {error!r}") from error
+        except KafkaError as away:
+            raise TransientError(f"Kafka is away: {away!r}") from away
         blocked: set[tuple[str, str]] = set()
         acknowledged = []
         for message, error in zip(messages, errors, strict=True):
