@@ -37,6 +37,24 @@ _JVM = [
     "--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED",
 ]  # fmt: skip
 
+LIMITS: Mapping[str, str] = {
+    # A request's memory is taken when its size is announced, before any of it has come. FTGO's relays send requests of
+    # 1 MB (``ftgo_messaging.kafka.publisher.REQUEST_BYTES``), everything else is small.
+    "socket.request.max.bytes": "2000000",
+    # All requests together, of a heap of 320 MB or more. When they are used up, nothing new is read.
+    "queued.max.request.bytes": "64000000",
+    # Whoever stops in the middle of a request gives its memory back after that. A client that is closed connects again.
+    "connections.max.idle.ms": "60000",
+}
+"""The same in every deployment (a test compares): what connections may cost that send nothing, or half a request."""
+
+CONNECTIONS_PER_ADDRESS = 30
+"""``max.connections.per.ip`` where each process has an address of its own: so no address alone can use up all memory of
+requests. A process of FTGO has up to 10."""
+
+_CONNECTIONS = 300
+"""The same here, where all that runs has one address: it bounds, but does not keep one client from all the rest."""
+
 PROPERTIES = "server.properties"
 LOGGING = "log4j2.json"
 
@@ -169,6 +187,8 @@ class Kafka:
             "num.network.threads": "2",
             "num.io.threads": "4",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+            **LIMITS,
+            "max.connections.per.ip": str(_CONNECTIONS),
         }
         return {**settings, **self.extra_settings}
 

@@ -1,9 +1,14 @@
-"""Kafka's server.properties: ours, and what a test stand puts over them."""
+"""Kafka's server.properties: ours, what a test stand puts over them, and what every deployment has of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ftgo_local.kafka import PROPERTIES, Kafka
+import yaml
+from ftgo_local.kafka import CONNECTIONS_PER_ADDRESS, LIMITS, PROPERTIES, Kafka
+from ftgo_messaging.kafka.publisher import REQUEST_BYTES
+
+ROOT = Path(__file__).parents[4]
 
 
 def test_extra_settings_replace_ours_and_add_to_them(tmp_path: Path) -> None:
@@ -33,3 +38,43 @@ def test_what_is_the_same_is_not_written_at_the_next_start(tmp_path: Path) -> No
     kafka._configure()
     after = (kafka.directory.resolve() / PROPERTIES).stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def in_compose() -> dict[str, str]:
+    environment = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["kafka"]["environment"]
+    return {name: str(value) for name, value in environment.items()}
+
+
+def in_the_local_overlay() -> dict[str, str]:
+    manifests = yaml.safe_load_all((ROOT / "k8s/overlays/local/kafka.yaml").read_text())
+    (kafka,) = [m for m in manifests if m["kind"] == "StatefulSet"]
+    return {e["name"]: str(e["value"]) for e in kafka["spec"]["template"]["spec"]["containers"][0]["env"]}
+
+
+def in_production() -> dict[str, str]:
+    manifests = yaml.safe_load_all((ROOT / "k8s/overlays/production/kafka.yaml").read_text())
+    (kafka,) = [m for m in manifests if m["kind"] == "Kafka"]
+    config = kafka["spec"]["kafka"]["config"]
+    return {f"KAFKA_{name.upper().replace('.', '_')}": str(value) for name, value in config.items()}
+
+
+@pytest.mark.parametrize("deployed", [in_compose, in_the_local_overlay, in_production])
+def test_every_deployment_bounds_what_connections_cost(deployed: Callable[[], dict[str, str]]) -> None:
+    limits = {**LIMITS, "max.connections.per.ip": str(CONNECTIONS_PER_ADDRESS)}
+    expected = {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in limits.items()}
+    assert {name: value for name, value in deployed().items() if name in expected} == expected
+
+
+def test_the_embedded_one_does_so_too(tmp_path: Path) -> None:
+    """And the containers of the tests, which take their settings from it."""
+    settings = Kafka(tmp_path, 19092, 19093)._settings()
+    assert {name: settings[name] for name in LIMITS} == LIMITS
+    assert "max.connections.per.ip" in settings
+
+
+def test_the_limits_fit_what_we_send_and_each_other() -> None:
+    largest, pool = int(LIMITS["socket.request.max.bytes"]), int(LIMITS["queued.max.request.bytes"])
+    # A full request, or a message of the largest size in one; and what stands before it.
+    assert largest > 1.5 * REQUEST_BYTES
+    # No address alone can use up the memory of all.
+    assert CONNECTIONS_PER_ADDRESS * largest < pool

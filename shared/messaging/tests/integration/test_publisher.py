@@ -87,6 +87,17 @@ async def test_a_producer_that_is_out_of_sequence_is_replaced(
     assert sorted(await on_topic(kafka, topic)) == sorted((f"k{n % 8}", n) for n in range(16))
 
 
+async def test_large_messages_of_many_partitions_travel_in_requests_that_the_broker_accepts(
+    publisher: KafkaPublisher, kafka: Kafka
+) -> None:
+    """One batch of each partition would be 3 MB at once, and the broker closes the connection for that."""
+    topic = f"publisher.{new_id()}"
+    await ensure_topics(kafka.bootstrap, [topic], 12)
+    large = [Message(new_id(), topic, f"k{n}", {m.ID: new_id()}, b"x" * 240_000) for n in range(48)]
+    large.append(Message(new_id(), topic, "k1", {m.ID: new_id()}, b"x" * 990_000))
+    assert await publisher.publish(large) == [True] * 49
+
+
 @pytest.mark.slow
 async def test_a_broker_that_is_away_for_longer_than_the_request_timeout(
     publisher: KafkaPublisher, topic: str, kafka: Kafka

@@ -1,7 +1,7 @@
 """Publishes to Kafka with an idempotent producer: acks from all in-sync replicas, order kept per partition."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -25,6 +25,11 @@ log = structlog.get_logger("ftgo.kafka")
 
 _POISONED = (OutOfOrderSequenceNumber, ProducerFenced, UnknownProducerId)
 _BATCH_BYTES = 256 * 1024
+REQUEST_BYTES = 1_000_000
+"""Of the batches of one request. The broker closes the connection of whoever announces more than its
+``socket.request.max.bytes``, which is twice that (shared/local, docker-compose.yml, k8s): only a single message may be
+larger than this, by its own overhead."""
+
 _STOP_SECONDS = 2.0
 
 
@@ -36,6 +41,7 @@ class _Batch:
     partition: int
     builder: BatchBuilder
     indexes: list[int] = field(default_factory=list)
+    sent: bool = False
 
 
 class KafkaPublisher:
@@ -94,9 +100,9 @@ class KafkaPublisher:
             raise TransientError(f"Kafka is away: {away!r}") from away
         blocked: set[tuple[str, str]] = set()
         acknowledged = []
-        for message, error in zip(messages, errors, strict=True):
+        for message, failure in zip(messages, errors, strict=True):
             key = (message.channel, message.key)
-            if error is not None:
+            if failure is not None:
                 blocked.add(key)
             # Arrived, but behind a failed one of its key: send it again after that one, so that the last
             # occurrences are in order; the receiver drops the repeated id.
@@ -106,7 +112,7 @@ class KafkaPublisher:
     async def _find_the_guilty(self, messages: Sequence[Message], errors: list[BaseException | None]) -> None:
         """The broker refuses batches, not messages: send those of a refused batch again, one by one. What follows a
         refused message of its key is not sent."""
-        suspects = [i for i, error in enumerate(errors) if isinstance(error, KafkaError) and _is_refusal(error)]
+        suspects = [i for i, error in enumerate(errors) if error is not None and _is_refusal(error)]
         if len(suspects) < 2:
             return
         blocked: set[tuple[str, str]] = set()
@@ -125,8 +131,27 @@ class KafkaPublisher:
         for channel in partitions:
             partitions[channel] = await self._partitions(producer, channel)
         batches = self._build(producer, messages, partitions, errors)
+        for request in _requests(batches):
+            failure = await self._send_request(request, errors)
+            if failure is not None and not _is_refusal(failure):
+                # The broker is away: what comes behind would wait as long, and in vain.
+                for i in (i for batch in batches for i in batch.indexes if errors[i] is None and not batch.sent):
+                    errors[i] = failure
+                break
+        if any(errors):
+            found = [e for e in errors if e is not None]
+            log.warning("publish.failed", failed=len(found), of=len(messages), error=repr(found[0]))
+        return errors
+
+    async def _send_request(
+        self, batches: Sequence[_Batch], errors: list[BaseException | None]
+    ) -> BaseException | None:
+        """Send these batches, which travel in one request at most, and note the errors of their messages. Returns one
+        that is no refusal, if there is one, else one that is."""
+        producer = await self._start()
         futures = []
         for batch in batches:
+            batch.sent = True
             futures.append(await producer.send_batch(batch.builder, batch.channel, partition=batch.partition))
         results = await asyncio.gather(*futures, return_exceptions=True)
         failures = [(b, r) for b, r in zip(batches, results, strict=True) if isinstance(r, BaseException)]
@@ -136,10 +161,7 @@ class KafkaPublisher:
         if failures:
             # Its sequence number was given away: the partition's next batch would be out of sequence.
             await self._abandon()
-        if any(errors):
-            found = [e for e in errors if e is not None]
-            log.warning("publish.failed", failed=len(found), of=len(messages), error=repr(found[0]))
-        return errors
+        return min((failure for _, failure in failures), key=_is_refusal, default=None)
 
     async def _partitions(self, producer: AIOKafkaProducer, channel: str) -> int:
         """How many partitions a topic has; 0 when there is no such topic. Asks the broker once, and waits no longer:
@@ -214,6 +236,20 @@ class KafkaPublisher:
             await producer.client.close()
 
 
-def _is_refusal(error: KafkaError) -> bool:
+def _requests(batches: Sequence[_Batch]) -> Iterator[list[_Batch]]:
+    """In their order, as many together as one request may hold."""
+    request: list[_Batch] = []
+    size = 0
+    for batch in batches:
+        if request and size + batch.builder.size() > REQUEST_BYTES:
+            yield request
+            request, size = [], 0
+        request.append(batch)
+        size += batch.builder.size()
+    if request:
+        yield request
+
+
+def _is_refusal(error: BaseException) -> bool:
     """The message itself, or its topic, is to blame: not the connection, not the broker, not the producer."""
-    return not error.retriable and not isinstance(error, _POISONED)
+    return isinstance(error, KafkaError) and not error.retriable and not isinstance(error, _POISONED)
