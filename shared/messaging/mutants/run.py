@@ -1,0 +1,171 @@
+"""`make mutants`: do the library's fast tests notice when its code is wrong?
+
+    python shared/messaging/mutants/run.py                        # everything, about an hour on two cores
+    python shared/messaging/mutants/run.py --module sagas --sample 100 --seed 7
+
+Changes the code in one place at a time (a mutant), in a copy of its own, and runs the module's fast tests. A mutant is
+killed when they fail or take longer than ``--seconds``; what survives is printed as a diff. Exit code 0: nothing has
+survived. Three sources: Cosmic Ray's operators (comparisons, conditions, constants, except clauses, loops), statements
+left out, and ``planted.py``: faults that somebody could make in a statement of SQL, where no operator reaches.
+
+A line that ends in ``# no mutant: why`` is left alone: no change of it can matter, and the comment says why.
+"""
+
+import argparse
+import asyncio
+import difflib
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutations import Mutant, mutants_of
+from planted import PLANTED
+from tests_of import tests_of
+
+ROOT = Path(__file__).resolve().parents[3]
+LIBRARY = Path("shared/messaging/src/ftgo_messaging")
+MODULES = ("outbox", "consumer", "inbox", "sagas", "unit_of_work.py", "transactions.py")
+COPIED = ("conftest.py", "pyproject.toml", "shared/messaging/src", "shared/messaging/tests", "shared/messaging/docs")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    mutant: Mutant
+    killed: bool
+    seconds: float
+    by: str
+
+
+def modules(only: str) -> Iterator[Path]:
+    for name in MODULES:
+        path = ROOT / LIBRARY / name
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            if only in str(file.relative_to(ROOT / LIBRARY)):
+                yield file.relative_to(ROOT)
+
+
+async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[bool, str]:
+    """Whether they fail, and the name of the one that does."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(copy / "shared/messaging/src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not slow",
+        "--tb=no",
+        *tests,
+        cwd=copy,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+    except TimeoutError:
+        return True, f"more than {seconds:g} s"
+    finally:
+        # The servers of the tests too: they are in the same process group.
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output.decode(errors="replace"), re.MULTILINE)
+    return process.returncode != 0, failed[1] if failed else f"exit code {process.returncode}"
+
+
+async def judge(mutant: Mutant, copy: Path, seconds: float) -> Verdict:
+    file = copy / mutant.module
+    original = file.read_text()
+    began = time.monotonic()
+    try:
+        file.write_text(mutant.code)
+        killed, by = await run_tests(copy, tests_of(mutant.module.relative_to(LIBRARY)), seconds)
+    finally:
+        file.write_text(original)
+    return Verdict(mutant, killed, time.monotonic() - began, by)
+
+
+def make_copy() -> Path:
+    copy = Path(tempfile.mkdtemp(prefix="ftgo-mutants-"))
+    for name in COPIED:
+        source, target = ROOT / name, copy / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copy(source, target)
+    copy.chmod(0o755)
+    return copy
+
+
+def diff(mutant: Mutant) -> str:
+    before, after = (ROOT / mutant.module).read_text().splitlines(), mutant.code.splitlines()
+    return "\n".join(difflib.unified_diff(before, after, str(mutant.module), mutant.name, lineterm="", n=1))
+
+
+async def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--module", default="", help="only modules whose path has this in it")
+    parser.add_argument("--sample", type=int, default=0, help="so many mutants, drawn by --seed; 0: all of them")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long the tests of one mutant may take")
+    parser.add_argument("--planted", action="store_true", help="only the faults of planted.py")
+    options = parser.parse_args()
+
+    files = list(modules(options.module))
+    mutants = [] if options.planted else [m for file in files for m in mutants_of(file, ROOT)]
+    if options.sample:
+        mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
+    mutants += [fault.mutant(ROOT) for fault in PLANTED if options.module in fault.module]
+    queue = list(reversed(mutants))
+    verdicts: list[Verdict] = []
+
+    async def work() -> None:
+        copy = make_copy()
+        try:
+            while queue:
+                verdict = await judge(queue.pop(), copy, options.seconds)
+                verdicts.append(verdict)
+                if not verdict.killed:
+                    print(f"SURVIVED {diff(verdict.mutant)}\n", flush=True)
+                if len(verdicts) % 20 == 0:
+                    alive = sum(not v.killed for v in verdicts)
+                    print(f"{len(verdicts)} of {len(mutants)}, {alive} alive", flush=True)
+        finally:
+            shutil.rmtree(copy, ignore_errors=True)
+
+    for tests in {tests_of(file.relative_to(LIBRARY)) for file in files}:
+        copy = make_copy()
+        broken, by = await run_tests(copy, tests, 300)
+        shutil.rmtree(copy, ignore_errors=True)
+        if broken:
+            print(f"the tests fail without a mutant: {by}")
+            return 2
+    await asyncio.gather(*(work() for _ in range(options.workers)))
+    alive = [v for v in verdicts if not v.killed]
+    slowest = max((v.seconds for v in verdicts if v.killed), default=0.0)
+    print(f"{len(verdicts)} mutants, {len(verdicts) - len(alive)} killed, {len(alive)} survived; slowest {slowest:.0f} s")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
