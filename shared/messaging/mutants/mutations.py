@@ -2,12 +2,12 @@
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
+from mutant import Mutant
 
 # Left out: numbers (time-outs and sizes, where any value near it is as good), and the operators that meet nothing but
 # the | of annotations.
@@ -47,18 +47,13 @@ _EXEMPT = "# no mutant:"
 _DECLARATIONS = ("Column(", "@dataclass")
 
 
-@dataclass(frozen=True)
-class Mutant:
-    """A module, whole, with one change in it."""
-
-    module: Path
-    name: str
-    code: str
-
-
 def mutants_of(module: Path, root: Path) -> Iterator[Mutant]:
     code = (root / module).read_text()
-    exempt = {number for number, line in enumerate(code.splitlines(), 1) if _EXEMPT in line or line.strip().startswith(_DECLARATIONS)}
+    exempt = {
+        number
+        for number, line in enumerate(code.splitlines(), 1)
+        if _EXEMPT in line or line.strip().startswith(_DECLARATIONS)
+    }
     seen = {code}
     for name, line, changed in (*_by_operators(code), *_left_out(code)):
         if line not in exempt and changed not in seen and _compiles(changed):

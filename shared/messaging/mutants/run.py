@@ -13,6 +13,7 @@ A line that ends in ``# no mutant: why`` is left alone: no change of it can matt
 
 import argparse
 import asyncio
+import contextlib
 import difflib
 import os
 import random
@@ -26,13 +27,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mutations import Mutant, mutants_of
+import psutil
+from mutant import LIBRARY, Mutant
+from mutations import mutants_of
 from planted import PLANTED
 from tests_of import tests_of
 
 ROOT = Path(__file__).resolve().parents[3]
-LIBRARY = Path("shared/messaging/src/ftgo_messaging")
 MODULES = ("outbox", "consumer", "inbox", "sagas", "unit_of_work.py", "transactions.py")
+SLOW = 10.0
 COPIED = ("conftest.py", "pyproject.toml", "shared/messaging/src", "shared/messaging/tests", "shared/messaging/docs")
 
 
@@ -54,23 +57,17 @@ def modules(only: str) -> Iterator[Path]:
 
 async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[bool, str]:
     """Whether they fail, and the name of the one that does."""
+    folder = copy / "tmp"
+    folder.mkdir(mode=0o755, exist_ok=True)
     environment = {
         **os.environ,
         "PYTHONPATH": str(copy / "shared/messaging/src"),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "TMPDIR": str(folder),
     }
+    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--tb=no")
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        "--tb=no",
-        *tests,
+        *(sys.executable, "-m", "pytest", *options, *tests),
         cwd=copy,
         env=environment,
         stdout=asyncio.subprocess.PIPE,
@@ -82,13 +79,20 @@ async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[b
     except TimeoutError:
         return True, f"more than {seconds:g} s"
     finally:
-        # The servers of the tests too: they are in the same process group.
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        kill(process.pid, folder)
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output.decode(errors="replace"), re.MULTILINE)
     return process.returncode != 0, failed[1] if failed else f"exit code {process.returncode}"
+
+
+def kill(group: int, folder: Path) -> None:
+    """What is left of a run of tests: its processes, and its servers, which have their data below ``folder``."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in argument for argument in process.cmdline()):
+                process.kill()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def judge(mutant: Mutant, copy: Path, seconds: float) -> Verdict:
@@ -97,7 +101,8 @@ async def judge(mutant: Mutant, copy: Path, seconds: float) -> Verdict:
     began = time.monotonic()
     try:
         file.write_text(mutant.code)
-        killed, by = await run_tests(copy, tests_of(mutant.module.relative_to(LIBRARY)), seconds)
+        tests = mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))
+        killed, by = await run_tests(copy, tests, seconds)
     finally:
         file.write_text(original)
     return Verdict(mutant, killed, time.monotonic() - began, by)
@@ -121,21 +126,34 @@ def diff(mutant: Mutant) -> str:
     return "\n".join(difflib.unified_diff(before, after, str(mutant.module), mutant.name, lineterm="", n=1))
 
 
+async def fail_without_a_mutant(mutants: Sequence[Mutant]) -> bool:
+    tests = {test for mutant in mutants for test in mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))}
+    copy = make_copy()
+    broken, by = await run_tests(copy, sorted(tests), 600)
+    shutil.rmtree(copy, ignore_errors=True)
+    if broken:
+        print(f"the tests fail without a mutant: {by}")
+    return broken
+
+
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--module", default="", help="only modules whose path has this in it")
-    parser.add_argument("--sample", type=int, default=0, help="so many mutants, drawn by --seed; 0: all of them")
+    parser.add_argument("--sample", type=int, default=0, help="so many mutants by operators, drawn by --seed; 0: all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the tests of one mutant may take")
     parser.add_argument("--planted", action="store_true", help="only the faults of planted.py")
     options = parser.parse_args()
 
-    files = list(modules(options.module))
-    mutants = [] if options.planted else [m for file in files for m in mutants_of(file, ROOT)]
+    files = [] if options.planted else list(modules(options.module))
+    mutants = [m for file in files for m in mutants_of(file, ROOT)]
+    total = len(mutants)
     if options.sample:
-        mutants = random.Random(options.seed).sample(mutants, min(options.sample, len(mutants)))
+        mutants = random.Random(options.seed).sample(mutants, min(options.sample, total))
     mutants += [fault.mutant(ROOT) for fault in PLANTED if options.module in fault.module]
+    if await fail_without_a_mutant(mutants):
+        return 2
     queue = list(reversed(mutants))
     verdicts: list[Verdict] = []
 
@@ -153,17 +171,16 @@ async def main() -> int:
         finally:
             shutil.rmtree(copy, ignore_errors=True)
 
-    for tests in {tests_of(file.relative_to(LIBRARY)) for file in files}:
-        copy = make_copy()
-        broken, by = await run_tests(copy, tests, 300)
-        shutil.rmtree(copy, ignore_errors=True)
-        if broken:
-            print(f"the tests fail without a mutant: {by}")
-            return 2
     await asyncio.gather(*(work() for _ in range(options.workers)))
     alive = [v for v in verdicts if not v.killed]
-    slowest = max((v.seconds for v in verdicts if v.killed), default=0.0)
-    print(f"{len(verdicts)} mutants, {len(verdicts) - len(alive)} killed, {len(alive)} survived; slowest {slowest:.0f} s")
+    slow = [v for v in verdicts if v.killed and v.seconds > SLOW]
+    for verdict in slow:
+        print(f"SLOW {verdict.mutant.module}: {verdict.mutant.name}: {verdict.seconds:.0f} s, {verdict.by}")
+    planted = sum(bool(v.mutant.tests) for v in verdicts)
+    print(
+        f"{len(verdicts)} mutants ({len(verdicts) - planted} of {total} by operators, {planted} planted): "
+        f"{len(verdicts) - len(alive)} killed, {len(alive)} survived"
+    )
     return 1 if alive else 0
 
 

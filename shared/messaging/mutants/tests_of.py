@@ -2,18 +2,43 @@
 
 from pathlib import Path
 
-_TESTS = {
+from mutant import TESTS
+
+_CONTRACT = (
+    "integration/test_relay_contract::test_a_lower_position_that_commits_later_is_published_too",
+    "integration/test_relay_contract::test_a_crash_between_publish_and_delete_repeats_and_loses_nothing",
+    "integration/test_relay_contract::test_a_restarted_relay_goes_on_where_it_was",
+)
+_TESTS: dict[str, tuple[str, ...]] = {
+    "consumer": (
+        "unit/test_plan",
+        "unit/test_envelope",
+        "unit/test_messages",
+        "integration/test_one_database",
+        "integration/test_dead_letters",
+        "integration/test_transactions",
+        "integration/test_contained",
+    ),
+    "consumer/envelope": ("unit/test_envelope", "unit/test_plan"),
+    "consumer/plan": ("unit/test_plan",),
+    "inbox": ("unit/test_plan", "integration/test_one_database", "integration/test_dead_letters"),
+    "outbox": ("unit/test_relay_parts", "integration/test_delivery", "integration/test_transactions"),
+    "outbox/bound": ("integration/test_outbox_bound",),
+    "outbox/log_": ("unit/test_relay_parts", "unit/test_log_rows", *_CONTRACT),
+    "outbox/opening": _CONTRACT,
     "outbox/pgoutput": ("unit/test_pgoutput",),
-    "outbox": ("unit/test_relay_parts", "unit/test_pgoutput", "integration/test_wake_up", "integration/test_log_tailing"),
-    "consumer": ("unit/test_messages", "integration/test_dead_letters", "integration/test_transactions"),
-    "inbox": ("unit/test_messages", "integration/test_dead_letters", "integration/test_transactions"),
+    "outbox/reconciliation": ("unit/test_log_rows", *_CONTRACT),
+    "outbox/slot": _CONTRACT,
+    "outbox/wake_up": ("integration/test_wake_up",),
+    "outbox/writer": ("unit/test_messages", "unit/test_envelope", "unit/test_gathering", "integration/test_delivery"),
     "sagas": ("unit/test_sagas", "integration/test_sagas_database"),
-    "unit_of_work": ("unit/test_sagas", "integration/test_transactions"),
-    "transactions": ("integration/test_transactions",),
+    "transactions": ("integration/test_one_database", "integration/test_transactions", "integration/test_contained"),
+    "unit_of_work": ("unit/test_sagas", "integration/test_one_database", "integration/test_transactions"),
 }
 
 
 def tests_of(module: Path) -> tuple[str, ...]:
     """``module`` below the library's package. The longest entry that it begins with counts."""
     best = max((name for name in _TESTS if str(module).startswith(name)), key=len)
-    return tuple(f"shared/messaging/tests/{test}.py" for test in _TESTS[best])
+    tests = (test.partition("::") for test in _TESTS[best])
+    return tuple(f"{TESTS / file}.py{separator}{name}" for file, separator, name in tests)

@@ -1,5 +1,6 @@
 """What a lease is worth: who has lost a shard sends nothing of it, and deletes nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -7,31 +8,36 @@ import pytest
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import connect
+from ftgo_messaging.connection import begin, connect
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.delivery import Delivery, LeaseLost, Row
 from ftgo_messaging.outbox.lease import Lease
-from ftgo_messaging.outbox.table import SHARDS
+from ftgo_messaging.outbox.polling import PollingPublisher
+from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.table import SHARDS, shards_of
+from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
 class Owner:
-    """Of all shards, with a clock of its own."""
+    """Of all shards unless it is told, with a clock of its own. The broker refuses the keys of ``refuse``."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, shards: Sequence[int] = range(SHARDS)) -> None:
         self.now = 1000.0
         self.sent: list[Message] = []
+        self.refuse: set[str] = set()
         self.engine = engine
-        self.lease = Lease(range(SHARDS), 10.0, lambda: self.now)
+        self.lease = Lease(shards, 10.0, lambda: self.now)
         self.delivery = Delivery(self, self.lease)
 
     async def publish(self, messages: Sequence[Message]) -> list[bool]:
-        self.sent += messages
-        return [True] * len(messages)
+        accepted = [message.key not in self.refuse for message in messages]
+        self.sent += [message for message, ok in zip(messages, accepted, strict=True) if ok]
+        return accepted
 
     async def hold(self) -> bool:
         async with connect(self.engine) as connection:
@@ -50,11 +56,14 @@ class World:
         async with connect(self.engine) as connection:
             return await connection.execute(text(sql))
 
-    async def rows(self) -> list[Row]:
-        """Of two keys in two shards, committed."""
-        messages = [Message(new_id(), "c", key, {m.ID: new_id()}, b"{}") for key in ("a", "b")]
+    async def commit(self, *messages: Message) -> None:
         async with connect(self.engine) as connection:
             await rows_.write(connection, [rows_.Write(writer.OUTBOX, writer.rows_of(messages))])
+
+    async def rows(self) -> list[Row]:
+        """Of two keys in two shards, committed."""
+        messages = [message("a"), message("b")]
+        await self.commit(*messages)
         found = await self.execute("SELECT position, shard FROM outbox ORDER BY position")
         rows = [Row(r[0], r[1], message) for r, message in zip(found, messages, strict=True)]
         assert len({row.shard for row in rows}) == 2
@@ -62,6 +71,24 @@ class World:
 
     async def left(self) -> list[int]:
         return [row[0] for row in await self.execute("SELECT shard FROM outbox ORDER BY position")]
+
+    async def lease_ends(self) -> None:
+        await self.execute("UPDATE relay_lease SET expires_at = now() - interval '1 second'")
+
+    async def one_waits(self, task: asyncio.Task[Any]) -> None:
+        """For a lock, and has not got through."""
+
+        async def waits() -> None:
+            if task.done():
+                pytest.fail("it did not wait")
+            sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            assert len(await self.execute(sql)) == 1
+
+        await eventually(waits)
+
+
+def message(key: str, body: bytes = b"{}") -> Message:
+    return Message(new_id(), "c", key, {m.ID: new_id()}, body)
 
 
 @pytest.fixture
@@ -111,3 +138,117 @@ async def test_a_shard_that_was_lost_and_won_back_in_between_keeps_its_rows(worl
     with pytest.raises(LeaseLost, match="took over 2 shards"):
         await owner.deliver(rows)
     assert len(await world.left()) == 2
+
+
+async def test_a_delete_waits_for_a_take_over_that_is_under_way(world: World) -> None:
+    """Deleted in the middle of it, the rows would be gone before the new owner has found them, and before anybody
+    knows whether all of them were sent."""
+    owner, successor = Owner(world.engine), Owner(world.engine)
+    assert await owner.hold()
+    rows = await world.rows()
+    await world.lease_ends()
+    async with begin(world.engine) as taking_over:
+        assert await successor.lease.hold(taking_over)
+        delivering = asyncio.create_task(owner.deliver(rows))
+        await world.one_waits(delivering)
+    with pytest.raises(LeaseLost, match="took over 2 shards"):
+        await delivering
+    assert len(await world.left()) == 2
+
+
+async def test_every_take_over_raises_the_epoch_and_no_renewal_does(world: World) -> None:
+    one, two = Owner(world.engine), Owner(world.engine)
+    for owner, epoch in ((one, 1), (two, 2), (one, 3), (one, 3)):
+        await world.lease_ends()
+        owner.lease.forget()
+        assert await owner.hold()
+        assert set(owner.lease.held.values()) == {epoch}
+
+
+async def test_of_two_relays_that_ask_at_once_one_holds_the_shards(world: World) -> None:
+    """Neither sees the other when it begins to ask."""
+    first, second = Owner(world.engine), Owner(world.engine)
+    async with begin(world.engine) as connection:
+        assert await first.lease.hold(connection)
+        asking = asyncio.create_task(second.hold())
+        await world.one_waits(asking)
+    assert not await asking
+    assert len(first.lease.held) == SHARDS
+    assert {row[0] for row in await world.execute("SELECT owner FROM relay_lease")} == {first.lease.owner}
+
+
+async def test_a_release_ends_the_own_lease_alone(world: World) -> None:
+    one, two = (Owner(world.engine, shards_of(index, 2)) for index in range(2))
+    assert await one.hold()
+    assert await two.hold()
+    async with connect(world.engine) as connection:
+        await one.lease.release(connection)
+    assert not one.lease.held
+    ended = await world.execute("SELECT owner, count(*) FROM relay_lease WHERE expires_at <= now() GROUP BY owner")
+    assert [tuple(row) for row in ended] == [(one.lease.owner, SHARDS // 2)]
+
+
+async def test_a_shard_that_is_lost_while_kafka_takes_its_time_cuts_the_sending_off(world: World) -> None:
+    """What is still in the producer must not arrive behind newer messages of the new owner."""
+    owner = Owner(world.engine)
+    assert await owner.hold()
+    rows = await world.rows()
+    cut_off = asyncio.Event()
+
+    async def slow(_: Sequence[Message]) -> list[bool]:
+        await world.execute("UPDATE relay_lease SET owner = 'another', epoch = epoch + 1")
+        owner.now += 4  # it is time to renew
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut_off.set()
+        return []
+
+    owner.publish = slow  # type: ignore[method-assign]
+    async with asyncio.timeout(5):
+        with pytest.raises(LeaseLost, match="another relay took over while"):
+            await owner.deliver(rows)
+    assert cut_off.is_set()
+    assert len(await world.left()) == 2
+
+
+# -- what the polling publisher finds --------------------------------------------------------------------------------
+
+
+async def test_rows_are_published_by_position_wherever_they_lie(world: World) -> None:
+    """Room in the table is used again, so a later row may lie in front of an earlier one; nor do ids tell."""
+    ids = sorted(new_id() for _ in range(4))
+    gone, *messages = [Message(ids[n], "c", "k", {}, str(n).encode()) for n in (3, 2, 1, 0)]
+    await world.commit(gone, *messages[:2])
+    await world.execute("DELETE FROM outbox WHERE body = '3'")
+    await world.execute("VACUUM outbox")
+    await world.commit(messages[2])
+    lying = [bytes(row[0]) for row in await world.execute("SELECT body FROM outbox ORDER BY ctid")]
+    assert lying == [b"0", b"2", b"1"], "the last one should have got the place of the first"
+    owner = Owner(world.engine)
+    relay = PollingPublisher(world.engine, owner, WakeUp())
+    assert await relay.run_once() == 3
+    assert [x.body for x in owner.sent] == [b"2", b"1", b"0"]
+
+
+async def test_a_relay_publishes_its_own_shards_alone(world: World) -> None:
+    messages = [message(key) for key in "abcdefgh"]
+    await world.commit(*messages)
+    shards: dict[int, set[int]] = {}
+    for index in range(2):
+        owner = Owner(world.engine)
+        await PollingPublisher(world.engine, owner, WakeUp(), index=index, of=2).run_once()
+        shards[index] = {writer.shard_of(x.key) % 2 for x in owner.sent}
+    assert shards == {0: {0}, 1: {1}}
+    assert await world.left() == []
+
+
+async def test_a_stopped_key_hides_nothing_behind_it(world: World) -> None:
+    """Not the rows of others, however few a batch takes, nor the same key of another channel."""
+    owner = Owner(world.engine)
+    owner.refuse = {"bad"}
+    relay = PollingPublisher(world.engine, owner, WakeUp(), batch=2)
+    await world.commit(message("bad"), message("bad"), message("good"))
+    assert await relay.run_once() == 0
+    assert await relay.run_once() == 1
+    assert [x.key for x in owner.sent] == ["good"]

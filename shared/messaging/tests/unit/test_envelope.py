@@ -155,5 +155,10 @@ def test_a_bug_in_a_rule_is_the_dead_letter_of_its_message() -> None:
         COMMANDS.carries("envelope.Do", replies_to=(REPLIES,))(Do)
 
 
+def test_a_forged_return_address_is_a_dead_letter() -> None:
+    assert decoded(received(DO, headers={m.REPLY_CHANNEL: REPLIES.name})).error == ""
+    assert "may not be answered to" in decoded(received(DO, headers={m.REPLY_CHANNEL: EVENTS.name})).error
+
+
 def test_a_type_that_nobody_here_handles_is_ignored() -> None:
     assert decode(received(DO), MessageHandlers("nobody")) is None

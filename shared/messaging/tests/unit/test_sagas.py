@@ -158,6 +158,16 @@ async def test_an_overdue_command_is_sent_again_with_its_own_id_and_half_way_wit
     assert isinstance(saga.last_command(), BookFlight)
 
 
+async def test_every_command_has_a_time_of_its_own() -> None:
+    """However often, and for how long, the one before was asked."""
+    saga, *_ = await begin()
+    for _ in range(3):
+        await saga.overdue()
+    await saga.reply(Success())
+    assert isinstance(saga.last_command(), BookFlight)
+    assert (saga.instance.attempts, saga.instance.due_in) == (1, 30)
+
+
 @pytest.mark.parametrize("successes", [3, 2])
 async def test_what_cannot_be_refused_is_asked_again_with_a_new_id(successes: int) -> None:
     """A retriable step (3 successes before) or a compensation (2 and a refused pivot), refused a hundred times."""
