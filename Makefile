@@ -7,7 +7,7 @@ RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest test test-slow check docs k8s-check compose-up \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow check docs k8s-check compose-up \
 	compose-check lock clean
 
 help: ## list the verbs
@@ -65,6 +65,9 @@ chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="-
 
 chaos-selftest: .venv/ready ## is the checker any good? fifteen planted bugs, each to be found
 	@$(PY) e2e-tests/chaos/selftest.py $(ARGS)
+
+mutants: .venv/ready ## do the library's tests notice when its code is wrong? make mutants ARGS="--module sagas --sample 50"
+	@$(PY) shared/messaging/mutants/run.py $(ARGS)
 
 PLATFORM ?= embedded
 TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)

@@ -1,7 +1,8 @@
 """`make mutants`: do the library's fast tests notice when its code is wrong?
 
-    python shared/messaging/mutants/run.py                        # everything, about an hour on two cores
-    python shared/messaging/mutants/run.py --module sagas --sample 100 --seed 7
+    make mutants                                                  # everything: hours
+    make mutants ARGS="--module sagas --sample 100 --seed 7"
+    make mutants ARGS=--planted
 
 Changes the code in one place at a time (a mutant), in a copy of its own, and runs the module's fast tests. A mutant is
 killed when they fail or take longer than ``--seconds``; what survives is printed as a diff. Exit code 0: nothing has

@@ -283,6 +283,9 @@ async def test_a_letter_behind_another_of_its_key_cannot_be_redriven(
         await ordered(transactions, ids[1])
     with pytest.raises(NoSuchDeadLetter):
         await ordered(transactions, 10**9)
+    await discarded(transactions, ids[0])
+    assert [s for s, _ in await states(transactions)] == ["DISCARDED", "DEAD"], "it was tried, and waits for somebody"
+    assert (await ordered(transactions, ids[1])).state is State.REDRIVE
 
 
 async def test_where_keys_go_on_every_letter_stands_for_itself(transactions: Transactions, bugs: Bugs) -> None:

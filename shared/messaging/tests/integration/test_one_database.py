@@ -124,9 +124,10 @@ async def waits_for_a_lock(transactions: Transactions, *tasks: asyncio.Task[Any]
 async def test_two_consumers_of_a_database_know_nothing_of_each_other(transactions: Transactions) -> None:
     """Each handles every message, and what is dead, parked or ordered in one does not concern the other."""
     poison = {1}
-    one, two = consumer(transactions, "one", poison), consumer(transactions, "two", set())
+    one, two = consumer(transactions, "one", poison), consumer(transactions, "two", {8})
     first, second, third = received("a", 1), received("a", 2), received("a", 4)
     await one.process([first, second])
+    await two.process([received("b", 8)])  # it too has a parked key, and looks for them
     await two.process([first, second, third])
     assert await values(transactions) == {"two-a": 7}
     poison.clear()

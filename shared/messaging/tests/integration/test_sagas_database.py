@@ -218,6 +218,26 @@ async def test_a_compensation_that_is_never_answered_is_seen(transactions: Trans
     assert await count_stuck(orchestrator, transactions) == 0
 
 
+async def test_the_loop_reminds_and_counts(transactions: Transactions) -> None:
+    orchestrator = Orchestrator(INSTANCES, [V1])
+    (saga_id,) = await start(transactions, orchestrator)
+    await sql(transactions, "UPDATE saga_instances SET definition_version = 99, attempts = 2")
+    STUCK.labels("flight", "RUNNING").set(0)
+    (other,) = await start(transactions, orchestrator)
+    await sql(transactions, "UPDATE saga_instances SET deadline = now() - interval '1 hour' WHERE attempts = 1")
+    loop = asyncio.create_task(reconcile_forever(orchestrator, transactions, every=0.02))
+    try:
+
+        async def both() -> None:
+            assert await asked(transactions) == {(saga_id, "TakeSeat"): 1, (other, "TakeSeat"): 2}
+            assert STUCK.labels("flight", "RUNNING")._value.get() == 1
+
+        await eventually(both)
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+
+
 async def test_a_time_out_and_the_answer_at_the_same_moment(transactions: Transactions) -> None:
     """Two hundred times: one of the two comes first, and the saga goes on or back, never both."""
     orchestrator = Orchestrator(INSTANCES, [V1])

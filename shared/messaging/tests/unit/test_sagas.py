@@ -5,14 +5,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.message import Kind
-from ftgo_messaging.replies import Failure, Success
+from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.replies import Failure, Reply, Success
 from ftgo_messaging.sagas.definition import InvalidSaga, Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaState, saga_instances, saga_instances_table
-from ftgo_messaging.sagas.orchestrator import Orchestrator
+from ftgo_messaging.sagas.orchestrator import DROPPED, ENDED, RESENT, TURNED, Orchestrator
 from ftgo_messaging.sagas.timeouts import PastItsPivot, SagaHasEnded, SagaNotFound, compensate, remind, retry
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation
@@ -20,6 +21,7 @@ from ftgo_messaging.unit_of_work import UnitOfWork
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import MetaData
+from structlog.testing import capture_logs
 
 REPLIES = Channel("trip.replies", Kind.REPLY)
 COMMANDS = Channel("trip.commands", Kind.COMMAND, key=lambda c: c.trip)
@@ -300,6 +302,82 @@ async def test_a_running_instance_keeps_its_definition() -> None:
     gone = SagaConversation(Orchestrator(INSTANCES, [new]), memory, saga.saga_id)
     with pytest.raises(LookupError, match="keep a definition"):
         await gone.reply(Success())
+
+
+async def test_a_reply_is_loaded_for_with_its_saga_and_what_local_steps_need() -> None:
+    """All at once for a batch. Local steps may come after this reply unless the next step asks a participant."""
+    wanted = [(INSTANCES, "what local steps need")]
+    saga, memory, orchestrator = await begin(definition(loads=lambda _: wanted))
+    handler = orchestrator.handlers("trips", [Success]).find("ftgo.messaging.Success")
+    assert handler is not None
+    load_instance, load_locals = handler.loads
+
+    async def loads(reply: Reply, saga_id: str = saga.saga_id) -> Any:
+        message = Message(saga_id, "", "", {m.SAGA_ID: saga_id}, b"")
+
+        async def step(uow: UnitOfWork) -> Any:
+            instance = load_instance(reply, message, uow)
+            await uow.load(instance)
+            return len(list(instance)), load_locals(reply, message, uow)
+
+        return await memory.run(step)
+
+    assert await loads(Success()) == (1, [])  # the flight
+    assert await loads(Failure(reason="FULL")) == (1, wanted)  # the beginning is undone
+    assert await loads(Success(), saga_id="0" * 36) == (1, [])
+    assert await loads(Success(), saga_id="nobody's") == (0, [])
+    for _ in range(3):
+        await saga.reply(Success())
+    assert await loads(Success()) == (1, wanted)  # the end
+    await saga.reply(Success())
+    assert await loads(Success()) == (1, [])
+    saga, memory, _ = await begin(definition(loads=lambda _: wanted))
+    await saga.reply(Success())
+    await saga.reply(Failure(reason="FULL"))
+    assert saga.instance.state is SagaState.COMPENSATING
+    assert await loads(Success(), saga.saga_id) == (1, wanted)  # the beginning is undone
+
+
+async def test_what_happens_is_counted_and_a_stuck_saga_is_told_once() -> None:
+    def counts() -> list[float]:
+        ended = [ENDED.labels("trip", state)._value.get() for state in ("COMPLETED", "COMPENSATED")]
+        return [*ended, *(x.labels("trip")._value.get() for x in (DROPPED, RESENT, TURNED))]
+
+    before = counts()
+    saga, *_ = await begin()
+    hotel = saga.asked[0]
+    for reply in (Success(), Success()):
+        await saga.reply(reply)
+    await saga.reply(Success(), to=hotel)
+    with capture_logs() as logs:
+        for _ in range(8):
+            await saga.overdue()
+    assert [x["log_level"] for x in logs if x["event"] == "saga.stuck"] == ["error"]
+    for _ in range(2):
+        await saga.reply(Success())
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 0, 1, 8, 0]
+    other, *_ = await begin()
+    for _ in range(6):
+        await other.overdue()
+    await other.reply(Success())
+    assert [now - then for now, then in zip(counts(), before, strict=True)] == [1, 1, 1, 13, 1]
+
+
+async def test_what_cannot_be_is_refused_with_a_sentence() -> None:
+    saga, memory, orchestrator = await begin()
+    with pytest.raises(ValueError, match="saga trip version 1 is registered already"):
+        orchestrator.register(definition())
+    assert orchestrator.types == {"trip"}
+    memory.put(INSTANCES, replace(saga.instance, step="begin"))
+    with pytest.raises(LookupError, match="waits in the step begin, which asks nothing"):
+        await saga.overdue()
+    memory.put(INSTANCES, replace(saga.instance, step="confirm"))
+
+    async def back(uow: UnitOfWork) -> None:
+        await orchestrator.turn_back(saga.instance, "WHY", uow)
+
+    with pytest.raises(ValueError, match="cannot turn back from the step confirm"):
+        await memory.run(back)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40))

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSON
 from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.rows import FromNow
 
-_HISTORY, _HISTORY_BEGINNING = 100, 20
+_HISTORY_BEGINNING, _HISTORY_END = 20, 80
 
 
 class SagaState(StrEnum):
@@ -74,9 +74,8 @@ def saga_instances_table(metadata: MetaData) -> Table:
 def noted(saga: SagaInstance, step: str, what: str, when: datetime) -> SagaInstance:
     """The instance with one more entry in its history. Of more than 100 the first 20 stay, and the newest."""
     history = (*saga.history, (step, what, when.isoformat(timespec="milliseconds")))
-    if len(history) > _HISTORY:
-        history = (*history[:_HISTORY_BEGINNING], *history[_HISTORY_BEGINNING - _HISTORY :])
-    return replace(saga, history=history)
+    kept = (*history[:_HISTORY_BEGINNING], *history[_HISTORY_BEGINNING:][-_HISTORY_END:])
+    return replace(saga, history=kept)
 
 
 _history = msgspec.json.Decoder(tuple[tuple[str, str, str], ...])
