@@ -28,7 +28,7 @@ def ack_before_commit() -> None:
         offsets: dict[TopicPartition, int] = {}
         for r in records:
             partition = TopicPartition(r.channel, r.partition)
-            offsets[partition] = max(offsets.get(partition, 0), r.position + 1)
+            offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
         await self.planted_consumer.commit(offsets)
         await process(self, records)
 

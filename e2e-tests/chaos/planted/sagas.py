@@ -11,7 +11,7 @@ from ftgo_messaging.connection import connect
 from ftgo_messaging.sagas import recovery, timeouts
 from ftgo_messaging.sagas.definition import Saga
 from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from sqlalchemy import text
 
 
@@ -51,12 +51,12 @@ def timeout_without_lock() -> None:
         unlocked = copy.copy(orchestrator)
         unlocked.instances = replace(orchestrator.instances, lock=False)
 
-        async def step(uow: Any) -> bool:
+        async def body(uow: Any) -> bool:
             await uow.load([(unlocked.instances, saga_id)])
             await asyncio.sleep(0.3)
             return await timeouts.remind(unlocked, saga_id, uow)
 
-        return await transactions.run_step(Step(step))
+        return await transactions.run_operation(Operation(body))
 
     async def reconcile(orchestrator: Any, transactions: Any, limit: int = 4) -> int:
         async with connect(transactions.engine) as connection:

@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ftgo_messaging.transactions import GroupCommit, Step, _settle, run_steps
+from ftgo_messaging.transactions import GroupCommit, Operation, _settle, run_operations
 
 
 def response_before_commit() -> None:
     """Answer when the work is done, and commit afterwards: a commit that fails takes back what was promised."""
 
-    async def run(self: Any, batch: Sequence[tuple[Step[Any], "asyncio.Future[Any]"]]) -> None:
+    async def run(self: Any, batch: Sequence[tuple[Operation[Any], "asyncio.Future[Any]"]]) -> None:
         for step, future in batch:
 
             async def body(uow: Any, _: Any, step: Any = step, future: Any = future) -> None:
-                _settle(future, (await run_steps(uow, [step]))[0])
+                _settle(future, (await run_operations(uow, [step]))[0])
                 await asyncio.sleep(0.02)  # as an answer takes
 
             try:

@@ -167,7 +167,7 @@ class World:
         task = decode(received, service.handlers)
         assert task is not None
         assert not task.error, task.error
-        await service.memory.run(task.step().run)
+        await service.memory.run(task.operation().run)
         service.handled.add(message.id)
 
     def crash(self, service: Service, back: int) -> None:

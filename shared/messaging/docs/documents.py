@@ -12,7 +12,7 @@ from ftgo_messaging.documents import Document
 from ftgo_messaging.message import Kind
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData
 
@@ -33,7 +33,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
     handlers = MessageHandlers("price-board")
 
     @handlers.handle(PriceList)
-    async def keep(document: PriceList, uow: UnitOfWork) -> None:
+    async def store(document: PriceList, uow: UnitOfWork) -> None:
         prices.put_nowait(document.cents["soap"])
 
     async def send(uow: UnitOfWork) -> None:
@@ -41,7 +41,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
             uow.send_document(PriceList(shop="corner", cents={"soap": cents}))
 
     async with running(database_url, bootstrap, TABLES, [(PRICES, handlers)]) as transactions:
-        await transactions.run_step(Step(send))
+        await transactions.run_operation(Operation(send))
         async with asyncio.timeout(60):
             return [f"soap: {await prices.get()}", f"soap: {await prices.get()}"]
 

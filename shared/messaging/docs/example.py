@@ -18,7 +18,7 @@ from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.replies import Failure, Reply, Success
 from ftgo_messaging.tables import messaging_tables
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -54,7 +54,7 @@ class Pay(Command[Success], frozen=True, kw_only=True):
 handlers = MessageHandlers("payments")
 
 
-@handlers.handle(Pay, loads=lambda c: [(ACCOUNTS, c.account)])
+@handlers.handle(Pay, needs=lambda c: [(ACCOUNTS, c.account)])
 async def pay(command: Pay, uow: UnitOfWork) -> Success:
     account = await uow.find(ACCOUNTS, command.account)
     if account is None or account.cents < command.cents:
@@ -96,7 +96,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
         for _ in range(2):
             uow.send(Pay(account="ann", cents=70), reply_channel=REPLIES, saga_type="example", saga_id="ann")
 
-    await transactions.run_step(Step(ask))
+    await transactions.run_operation(Operation(ask))
     async with asyncio.timeout(60):
         await both.wait()
 

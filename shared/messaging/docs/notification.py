@@ -13,7 +13,7 @@ from ftgo_messaging.message import Kind
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData
 
@@ -41,7 +41,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
         uow.send(Notify(customer="ann", text="Your parcel is here."))
 
     async with running(database_url, bootstrap, TABLES, [(MAIL, handlers)]) as transactions:
-        await transactions.run_step(Step(tell))
+        await transactions.run_operation(Operation(tell))
         async with asyncio.timeout(60):
             return [await told.get()]
 

@@ -16,7 +16,7 @@ from ftgo_messaging.registry import reply_type
 from ftgo_messaging.replies import Reply
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData
 
@@ -60,21 +60,21 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
 
     collector = Collector("carriage", GATHERINGS, OFFERS, on_end)
 
-    def ask(kilos: int, within: timedelta) -> Step[str]:
-        async def step(uow: UnitOfWork) -> str:
+    def ask(kilos: int, within: timedelta) -> Operation[str]:
+        async def body(uow: UnitOfWork) -> str:
             event = CarriageWanted(kilos=kilos)
             return collector.ask(event, uow, subject=f"parcel-{kilos}", version=1, expected=2, within=within)
 
-        return Step(step)
+        return Operation(body)
 
     carriers = [carrier("bike", 9, 10), carrier("van", 5, 30), carrier("lorry", 7, 1000)]
     listening = [(OFFERS, collector.handlers("offers", [Offer])), *((REQUESTS, c) for c in carriers)]
     closing = lambda transactions: close_forever(collector, transactions, every=0.5)  # noqa: E731
     async with running(database_url, bootstrap, TABLES, listening, closing) as transactions:
         async with asyncio.timeout(60):
-            await transactions.run_step(ask(20, timedelta(minutes=1)))
+            await transactions.run_operation(ask(20, timedelta(minutes=1)))
             first = await ends.get()
-            await transactions.run_step(ask(40, timedelta(seconds=5)))
+            await transactions.run_operation(ask(40, timedelta(seconds=5)))
             return [first, await ends.get()]
 
 

@@ -12,7 +12,7 @@ from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.message import Kind
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData
 
@@ -44,7 +44,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
 
     listening = [(PARCELS, listener("billing")), (PARCELS, listener("statistics"))]
     async with running(database_url, bootstrap, TABLES, listening) as transactions:
-        await transactions.run_step(Step(publish))
+        await transactions.run_operation(Operation(publish))
         async with asyncio.timeout(60):
             return sorted([await heard.get(), await heard.get()])
 

@@ -7,7 +7,7 @@
 Changes the code in one place at a time (a mutant), in a copy of its own, and runs the module's fast tests. A mutant is
 killed when they fail or take longer than ``--seconds``; what survives is printed as a diff. Exit code 0: nothing has
 survived. Three sources: Cosmic Ray's operators (comparisons, conditions, constants, except clauses, loops), statements
-left out, and ``planted.py``: faults that somebody could make in a statement of SQL, where no operator reaches.
+left out, and ``faults.py``: faults that somebody could make in a statement of SQL, where no operator reaches.
 
 A line that ends in ``# no mutant: why`` is left alone: no change of it can matter, and the comment says why.
 """
@@ -29,9 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+from faults import PLANTED
 from mutant import LIBRARY, Mutant
 from mutations import mutants_of
-from planted import PLANTED
 from tests_of import tests_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -144,7 +144,7 @@ async def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the tests of one mutant may take")
-    parser.add_argument("--planted", action="store_true", help="only the faults of planted.py")
+    parser.add_argument("--planted", action="store_true", help="only the faults of faults.py")
     options = parser.parse_args()
 
     files = [] if options.planted else list(modules(options.module))

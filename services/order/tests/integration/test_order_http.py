@@ -22,7 +22,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Received
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_order.application import order_steps
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_service_kit.service import Service
@@ -60,7 +60,7 @@ def body(restaurant: str, consumer: str | None = None, **changes):
 
 
 async def approve(service: Service, order_id: str) -> None:
-    await service.transactions.run_step(Step(lambda uow: order_steps.approve(order_id, uow)))
+    await service.transactions.run_operation(Operation(lambda uow: order_steps.approve(order_id, uow)))
 
 
 async def waited_for(service: Service) -> None:
@@ -345,7 +345,9 @@ async def test_the_stream_of_an_order_tells_all_and_ends(http, service, restaura
 
 async def test_the_stream_of_a_rejected_order_says_why(http, service, restaurant):
     order_id = await created(http, restaurant)
-    await service.transactions.run_step(Step(lambda uow: order_steps.reject(order_id, "BLOCKED", "consumer", uow)))
+    await service.transactions.run_operation(
+        Operation(lambda uow: order_steps.reject(order_id, "BLOCKED", "consumer", uow))
+    )
     answer = await http.get(f"/orders/{order_id}/events")
     assert events_in(answer.text)[-1] == (2, "REJECTED")
     assert '"rejection":{"reason":"BLOCKED","service":"consumer"}' in answer.text
@@ -363,7 +365,7 @@ async def test_cancel_and_revise(http, service, restaurant):
     revised = await http.post(f"/orders/{order_id}/revise", json=revision)
     assert (revised.status_code, revised.json()["state"]) == (202, "REVISION_PENDING")
     assert (revised.json()["orderTotal"], revised.json()["revision"]["orderTotal"]) == ("61.70", "5.00")
-    await service.transactions.run_step(Step(lambda uow: order_steps.confirm_revise(order_id, uow)))
+    await service.transactions.run_operation(Operation(lambda uow: order_steps.confirm_revise(order_id, uow)))
     answers = await asyncio.gather(*(http.post(f"/orders/{order_id}/cancel") for _ in range(5)))
     assert sorted(a.status_code for a in answers) == [202, 409, 409, 409, 409]
     order = (await http.get(f"/orders/{order_id}")).json()
@@ -377,7 +379,7 @@ async def test_a_refused_change_says_why_until_the_next_one_begins(http, service
     await approve(service, order_id)
     revision = {"revisedOrderLineItems": [{"menuItemId": "2", "quantity": 2}]}
     await http.post(f"/orders/{order_id}/revise", json=revision)
-    await service.transactions.run_step(Step(lambda uow: order_steps.undo_revise(order_id, **why, uow=uow)))
+    await service.transactions.run_operation(Operation(lambda uow: order_steps.undo_revise(order_id, **why, uow=uow)))
     order = (await http.get(f"/orders/{order_id}")).json()
     assert (order["state"], order["orderTotal"], order["changeRefusal"]) == ("APPROVED", "61.70", why)
     stream = (await http.get(f"/orders/{order_id}/events", headers={"Last-Event-ID": "3"})).text

@@ -13,8 +13,8 @@ from ftgo_contracts.money import Money
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step, Transactions
-from ftgo_order.adapters.replicas import keep_restaurant
+from ftgo_messaging.transactions import Operation, Transactions
+from ftgo_order.adapters.replicas import replicate_restaurant
 from ftgo_order.application import order_steps
 from ftgo_order.http import waiting
 from ftgo_service_kit.service import Service
@@ -27,7 +27,7 @@ MANY = 200
 async def restaurant(service: Service) -> str:
     menu = (MenuItem("1", "Naan", Money.of("2.50")),)
     event = RestaurantCreated(restaurant_id=new_id(), name="Ajanta", menu_items=menu)
-    await service.transactions.run_step(Step(lambda uow: keep_restaurant(event, 1, uow)))
+    await service.transactions.run_operation(Operation(lambda uow: replicate_restaurant(event, 1, uow)))
     return event.restaurant_id
 
 
@@ -45,7 +45,7 @@ async def created(http: httpx.AsyncClient, restaurant: str) -> str:
 
 
 async def approve(service: Service, order_id: str) -> None:
-    await service.transactions.run_step(Step(lambda uow: order_steps.approve(order_id, uow)))
+    await service.transactions.run_operation(Operation(lambda uow: order_steps.approve(order_id, uow)))
 
 
 def states_in(stream: str) -> list[str]:
@@ -102,7 +102,7 @@ async def test_the_change_of_another_process_is_seen_within_a_second_or_two(
     order_id = await created(http, restaurant)
     other = Transactions(service.pools.messages, "order")  # it wakes nobody here
     async with waiters(service, http, order_id) as tasks:
-        await other.run_step(Step(lambda uow: order_steps.approve(order_id, uow)))
+        await other.run_operation(Operation(lambda uow: order_steps.approve(order_id, uow)))
         async with asyncio.timeout(10):
             answers = await asyncio.gather(*tasks)
     assert {answer.json()["state"] for answer in answers[:MANY]} == {"APPROVED"}

@@ -69,7 +69,7 @@ class Keeper:
             raise PlatformError(f"{self.unit.name} cannot be started: {error}.", cure(error)) from error
         self.record("running")
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Follow the user's wishes and the unit's deaths until cancelled, whatever goes wrong meanwhile.
 
         The first death is answered at once; after several deaths within seconds of the start the pauses grow.

@@ -17,7 +17,7 @@ import typer
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from rich.console import Console
 from rich.table import Table
@@ -180,7 +180,7 @@ def _run(offset: int, body: Body[T]) -> T:
         url = database_url("order", offset).replace("postgresql:", "postgresql+asyncpg:", 1)
         engine = create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 5})
         try:
-            return await Transactions(engine, "order").run_step(Step(lambda uow: body(ORCHESTRATOR, uow)))
+            return await Transactions(engine, "order").run_operation(Operation(lambda uow: body(ORCHESTRATOR, uow)))
         finally:
             await engine.dispose()
 

@@ -160,22 +160,22 @@ class Supervisor:
 
     async def _start_service(self, service: Service) -> None:
         with self._progress.step(service.name.capitalize()) as step:
-            keeper = await self._launch(service, keep=False)
+            keeper = await self._launch(service, keep_running=False)
             await service.wait_until_ready()
-            self._keep(keeper)
+            self._keep_running(keeper)
             step.text = service.url
 
-    async def _launch(self, unit: Unit, *, keep: bool = True) -> Keeper:
+    async def _launch(self, unit: Unit, *, keep_running: bool = True) -> Keeper:
         keeper = Keeper(unit, self._directory, self._progress, self._save)
         self._keepers.append(keeper)
         self._state.units[unit.name] = keeper.state
         await keeper.start()
-        if keep:
-            self._keep(keeper)
+        if keep_running:
+            self._keep_running(keeper)
         return keeper
 
-    def _keep(self, keeper: Keeper) -> None:
-        self._keeping.append(asyncio.create_task(keeper.keep()))
+    def _keep_running(self, keeper: Keeper) -> None:
+        self._keeping.append(asyncio.create_task(keeper.keep_running()))
 
     async def _stop(self) -> None:
         """Services first, so that they finish what they do with Kafka and PostgreSQL there; then these."""

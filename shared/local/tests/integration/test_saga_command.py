@@ -10,7 +10,7 @@ from ftgo_contracts.money import Money
 from ftgo_local.cli import app
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_order.sagas import ORCHESTRATOR
 from ftgo_order.sagas.cancel_order import CANCEL_ORDER
 from ftgo_order.sagas.create_order import CREATE_ORDER, CreateOrderData
@@ -60,8 +60,8 @@ async def sagas(transactions: Transactions) -> tuple[str, str]:
     create = CreateOrderData(**IDS, order_total=Money.of("9.00"), line_items=())
     cancel = OrderSagaData(**IDS)
     ids = (
-        await transactions.run_step(Step(lambda uow: ORCHESTRATOR.start(CREATE_ORDER, create, uow))),
-        await transactions.run_step(Step(lambda uow: ORCHESTRATOR.start(CANCEL_ORDER, cancel, uow))),
+        await transactions.run_operation(Operation(lambda uow: ORCHESTRATOR.start(CREATE_ORDER, create, uow))),
+        await transactions.run_operation(Operation(lambda uow: ORCHESTRATOR.start(CANCEL_ORDER, cancel, uow))),
     )
     await sql(transactions, f"UPDATE saga_instances SET deadline = now() - interval '1 h' WHERE saga_id = '{ids[0]}'")
     await sql(

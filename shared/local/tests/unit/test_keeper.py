@@ -45,7 +45,7 @@ async def test_on_a_full_disk_a_process_that_dies_is_started_again(small_disk: A
     directory, unit = StateDirectory(small_disk.path), sleeper(small_disk.path)
     keeper = Keeper(unit, directory, Progress(events.append), save=lambda: None)
     await keeper.start()
-    keeping = asyncio.create_task(keeper.keep())
+    keeping = asyncio.create_task(keeper.keep_running())
     try:
         small_disk.fill()
         for _ in range(2):
@@ -67,7 +67,7 @@ async def test_a_keeper_outlives_what_nobody_thought_of(small_disk: Any) -> None
     unit.log = folder / "logs" / "order.log"
     keeper = Keeper(unit, StateDirectory(folder), Progress(events.append), save=lambda: None)
     await keeper.start()
-    keeping = asyncio.create_task(keeper.keep())
+    keeping = asyncio.create_task(keeper.keep_running())
     try:
         folder.rename(small_disk.path / "away")
         folder.touch()

@@ -113,6 +113,7 @@ def test_files_in_a_closed_folder_are_copied_once(closed: Path, open_folder: Pat
     assert run("test", "-r", str(copies[0])) == 0
     assert reachable_files([closed / "one.jar"], "jars-of-a-test") == copies
     (open_folder / "one.jar").write_bytes(b"1")
+    (open_folder / "one.jar").chmod(0o644)  # a command that ran in this process may have set the umask
     assert reachable_files([open_folder / "one.jar"], "unused") == [open_folder / "one.jar"]
 
 

@@ -76,7 +76,7 @@ class Received:
 
     channel: str
     partition: int
-    position: int
+    offset: int
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     body: bytes | None

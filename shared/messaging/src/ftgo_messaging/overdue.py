@@ -12,7 +12,7 @@ from sqlalchemy import Table, TextClause, text
 from ftgo_messaging.connection import connect
 from ftgo_messaging.errors import is_transient
 from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.overdue")
@@ -48,11 +48,11 @@ async def deal_with_overdue(table: Table, key: str, deal: Deal, transactions: Tr
     dealt = 0
     for row_key in overdue:
 
-        async def step(uow: UnitOfWork, row_key: str = row_key) -> bool:
+        async def body(uow: UnitOfWork, row_key: str = row_key) -> bool:
             return bool(await uow.execute(claim, {"key": row_key})) and await deal(row_key, uow)
 
         try:
-            dealt += await transactions.run_step(Step(step))
+            dealt += await transactions.run_operation(Operation(body))
         except Exception as error:
             if is_transient(error):
                 raise

@@ -1,4 +1,4 @@
-"""Runs steps in transactions: many steps share one, and one commit, as long as none of them breaks it.
+"""Runs operations in transactions: many operations share one, and one commit, as long as none of them breaks it.
 
 This is what both doors of a service call: the consumer with a polled batch of messages, the HTTP side with the
 requests that arrived while the previous transaction was running (group commit).
@@ -30,7 +30,7 @@ _MORE_RACES = 3
 
 
 class MustRunAlone(Exception):
-    """A step used statements of its own and then said no: a shared transaction cannot discard its effect alone."""
+    """An operation ran statements of its own and then said no: a shared transaction cannot discard its effect alone."""
 
     def __init__(self, refusal: DomainError) -> None:
         super().__init__(refusal.slug)
@@ -46,26 +46,26 @@ class Overloaded(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Step(Generic[T]):
-    """Something to do inside a transaction. ``loads`` names aggregates stage by stage, each stage seeing what the one
+class Operation(Generic[T]):
+    """Something to do inside a transaction. ``needs`` names aggregates stage by stage, each stage seeing what the one
     before it loaded. It is only a hint: what it leaves out is loaded one by one. ``cause`` is the message that it
-    handles, or by default the request that makes the step."""
+    handles, or by default the request that makes the operation."""
 
     run: Callable[[UnitOfWork], Awaitable[T]]
-    loads: Sequence[Stage] = ()
+    needs: Sequence[Stage] = ()
     cause: Message = field(default_factory=origin)
 
 
-async def run_steps(uow: UnitOfWork, steps: Sequence[Step[Any]]) -> list[Any]:
-    """Run the steps in order and flush. Returns a result or the DomainError of each; any other error is raised."""
-    for stage in range(max((len(s.loads) for s in steps), default=0)):
-        await uow.load([ref for s in steps if len(s.loads) > stage for ref in s.loads[stage](uow)])
+async def run_operations(uow: UnitOfWork, operations: Sequence[Operation[Any]]) -> list[Any]:
+    """Run the operations in order and flush. Returns a result or the DomainError of each; any other error is raised."""
+    for stage in range(max((len(o.needs) for o in operations), default=0)):
+        await uow.load([ref for o in operations if len(o.needs) > stage for ref in o.needs[stage](uow)])
     results: list[Any] = []
-    for step in steps:
+    for operation in operations:
         try:
-            async with uow.step(step.cause):
+            async with uow.operation(operation.cause):
                 try:
-                    results.append(await step.run(uow))
+                    results.append(await operation.run(uow))
                 except DomainError as refusal:
                     if uow.touched_database:
                         raise MustRunAlone(refusal) from refusal
@@ -109,14 +109,14 @@ class Transactions:
                 callback(uow)
             return result
 
-    async def run_step(self, step: Step[T]) -> T:
-        """One step in a transaction of its own. Raises its DomainError, after a rollback."""
+    async def run_operation(self, operation: Operation[T]) -> T:
+        """One operation in a transaction of its own. Raises its DomainError, after a rollback."""
 
         async def body(uow: UnitOfWork, _: Connection) -> T:
-            for stage in step.loads:
+            for stage in operation.needs:
                 await uow.load(stage(uow))
-            async with uow.step(step.cause):
-                result = await step.run(uow)
+            async with uow.operation(operation.cause):
+                result = await operation.run(uow)
             await uow.flush()
             return result
 
@@ -128,27 +128,27 @@ class GroupCommit:
 
     At most ``limit`` requests wait: the next one gets Overloaded at once. ``admit`` may raise it for reasons of its
     own, and must not wait. ``submit`` returns after the commit. A
-    caller that goes away (client disconnect) does not cancel its step: the transaction runs to its end."""
+    caller that goes away (client disconnect) does not cancel its operation: the transaction runs to its end."""
 
     def __init__(
         self,
         transactions: Transactions,
         *,
-        max_steps: int = 64,
+        max_operations: int = 64,
         limit: int = 1000,
         workers: int = 2,
         admit: Callable[[], None] = lambda: None,
     ) -> None:
         self._transactions = transactions
-        self._queue: asyncio.Queue[tuple[Step[Any], asyncio.Future[Any]]] = asyncio.Queue(limit)
-        self._max_steps = max_steps
+        self._queue: asyncio.Queue[tuple[Operation[Any], asyncio.Future[Any]]] = asyncio.Queue(limit)
+        self._max_operations = max_operations
         self._admit = admit
         self.busy = 0
         self._workers = workers
         self.workers: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to work. None of ``workers`` ends before ``stop``, whatever the steps raise."""
+        """Begin to work. None of ``workers`` ends before ``stop``, whatever the operations raise."""
         names = [f"group commit {i}" for i in range(self._workers)]
         self.workers = [asyncio.create_task(self._work(), name=name) for name in names]
 
@@ -164,12 +164,12 @@ class GroupCommit:
         """Requests whose transaction has not begun."""
         return self._queue.qsize()
 
-    async def submit(self, step: Step[T]) -> T:
-        """Run a step; returns its result after the commit, or raises what it raised."""
+    async def submit(self, operation: Operation[T]) -> T:
+        """Run an operation; returns its result after the commit, or raises what it raised."""
         self._admit()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
-            self._queue.put_nowait((step, future))
+            self._queue.put_nowait((operation, future))
         except asyncio.QueueFull:
             raise Overloaded(f"{self._queue.maxsize} requests are waiting already") from None
         return await future
@@ -178,7 +178,7 @@ class GroupCommit:
         while True:
             batch = [await self._queue.get()]
             self.busy += 1
-            while len(batch) < self._max_steps and not self._queue.empty():
+            while len(batch) < self._max_operations and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             try:
                 failpoint("group_commit.collected")
@@ -191,11 +191,11 @@ class GroupCommit:
                 for _ in batch:
                     self._queue.task_done()
 
-    async def _run(self, batch: Sequence[tuple[Step[Any], asyncio.Future[Any]]]) -> None:
+    async def _run(self, batch: Sequence[tuple[Operation[Any], asyncio.Future[Any]]]) -> None:
         if len(batch) > 1:
             try:
-                steps = [step for step, _ in batch]
-                results = await self._transactions.run(lambda uow, _: run_steps(uow, steps))
+                operations = [operation for operation, _ in batch]
+                results = await self._transactions.run(lambda uow, _: run_operations(uow, operations))
             except Exception as error:
                 if is_transient(error):
                     for _, future in batch:
@@ -206,15 +206,15 @@ class GroupCommit:
                     _settle(future, result)
                 return
         # One of them broke the shared transaction, or there is only one: each gets its own.
-        for step, future in batch:
-            _settle(future, await self._alone(step))
+        for operation, future in batch:
+            _settle(future, await self._alone(operation))
 
-    async def _alone(self, step: Step[Any]) -> Any:
-        """The step's result or its error. A row that was there already is met again: another process was faster with
-        the same thing, and now it can be found. Met every time, it is a bug."""
+    async def _alone(self, operation: Operation[Any]) -> Any:
+        """The operation's result or its error. A row that was there already is met again: another process was faster
+        with the same thing, and now it can be found. Met every time, it is a bug."""
         for repetition in range(_MORE_RACES + 1):
             try:
-                return await self._transactions.run_step(step)
+                return await self._transactions.run_operation(operation)
             except Exception as error:
                 if repetition == _MORE_RACES or not is_race(error):
                     return error

@@ -1,7 +1,7 @@
 """One transaction: aggregates loaded together, messages and rows collected, all written by a few statements.
 
-HTTP requests and Kafka messages use the same unit of work. Several *steps* (one per request or message) may share
-one transaction. A step that ends in a DomainError leaves nothing behind; the others are not touched. Any other
+HTTP requests and Kafka messages use the same unit of work. Several *operations* (one per request or message) may share
+one transaction. An operation that ends in a DomainError leaves nothing behind; the others are not touched. Any other
 error rolls the whole transaction back.
 """
 
@@ -28,8 +28,8 @@ from ftgo_messaging.replies import Reply
 A = TypeVar("A")
 
 
-class _Step:
-    """What one step wants to write, kept apart until it has succeeded."""
+class _Operation:
+    """What one operation wants to write, kept apart until it has succeeded."""
 
     def __init__(self, cause: Message | None) -> None:
         self.cause = cause
@@ -50,7 +50,7 @@ class UnitOfWork:
         self._dirty: set[Ref] = set()
         self._appended: dict[Table, list[Mapping[str, Any]]] = defaultdict(list)
         self._messages: list[Message] = []
-        self._step = _Step(None)
+        self._operation = _Operation(None)
 
     # -- reading ---------------------------------------------------------------------------------------------
 
@@ -70,10 +70,10 @@ class UnitOfWork:
                 self._stored.add(ref)
 
     async def find(self, kind: Aggregates[A], key: str) -> A | None:
-        """The aggregate as this step sees it, or None. Loads it if nobody asked for it before."""
+        """The aggregate as this operation sees it, or None. Loads it if nobody asked for it before."""
         ref = (kind, key)
-        if ref in self._step.saved:
-            return self._step.saved[ref]  # type: ignore[no-any-return]
+        if ref in self._operation.saved:
+            return self._operation.saved[ref]  # type: ignore[no-any-return]
         if ref not in self._loaded:
             await self.load([ref])
         return self._loaded[ref]  # type: ignore[no-any-return]
@@ -85,20 +85,20 @@ class UnitOfWork:
     async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Run a statement of one's own in this transaction; returns its rows.
 
-        Allowed, but a step that does so and then ends in a DomainError forces its batch to run again message by
+        Allowed, but an operation that does so and then ends in a DomainError forces its batch to run again message by
         message, because its effect cannot be discarded alone."""
-        self._step.touched_database = True
+        self._operation.touched_database = True
         return await self._connection.execute(statement, parameters)
 
     # -- writing: nothing reaches the database before flush() ---------------------------------------------------
 
     def save(self, kind: Aggregates[A], aggregate: A) -> None:
         """Keep the aggregate's new state. Inserted if ``find`` did not see it, else updated."""
-        self._step.saved[kind, kind.key_of(aggregate)] = aggregate
+        self._operation.saved[kind, kind.key_of(aggregate)] = aggregate
 
     def append(self, table: Table, row: Mapping[str, Any]) -> None:
         """Add a row to an append-only table."""
-        self._step.appended.append((table, row))
+        self._operation.appended.append((table, row))
 
     def send(
         self,
@@ -112,63 +112,63 @@ class UnitOfWork:
         """Send a command; returns its message id. Without ``reply_channel`` it is a one-way notification."""
         return self._emit(
             writer.command_message(
-                command, message_id or new_id(), self.source, self._step.cause, reply_channel, saga_type, saga_id
+                command, message_id or new_id(), self.source, self._operation.cause, reply_channel, saga_type, saga_id
             )
         )
 
     def reply(self, reply: Reply) -> str | None:
-        """Answer the command of this step. A one-way notification asks for no answer, and gets none."""
-        message = writer.reply_message(reply, new_id(), self.source, self._step.cause)
+        """Answer the command of this operation. A one-way notification asks for no answer, and gets none."""
+        message = writer.reply_message(reply, new_id(), self.source, self._operation.cause)
         return self._emit(message) if message else None
 
     def publish(self, event: DomainEvent, *, subject: str, version: int, reply_channel: Channel | None = None) -> str:
         """Publish an event of the aggregate ``subject`` that is now at ``version``. With ``reply_channel`` those who
         listen may answer: see ``gathering``, which collects the answers."""
-        cause = self._step.cause
+        cause = self._operation.cause
         return self._emit(writer.event_message(event, new_id(), self.source, cause, subject, version, reply_channel))
 
     def send_document(self, document: Document) -> str:
         """Send a document on its channel; returns its message id."""
-        return self._emit(writer.document_message(document, new_id(), self.source, self._step.cause))
+        return self._emit(writer.document_message(document, new_id(), self.source, self._operation.cause))
 
     def _emit(self, message: Message) -> str:
         writer.check_size(message)
-        self._step.messages.append(message)
+        self._operation.messages.append(message)
         return message.id
 
-    # -- steps and the end ---------------------------------------------------------------------------------------
+    # -- operations and the end ---------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def step(self, cause: Message | None = None) -> AsyncIterator[None]:
+    async def operation(self, cause: Message | None = None) -> AsyncIterator[None]:
         """What happens inside is kept as a whole, or discarded as a whole when it raises."""
-        outer, self._step = self._step, _Step(cause)
+        outer, self._operation = self._operation, _Operation(cause)
         try:
             yield
-            self._keep(self._step)
+            self._collect(self._operation)
         finally:
-            # A step inside another: what it did to the database cannot be discarded with it.
-            outer.touched_database |= self._step.touched_database
-            self._step = outer
+            # An operation inside another: what it did to the database cannot be discarded with it.
+            outer.touched_database |= self._operation.touched_database
+            self._operation = outer
 
     @property
     def touched_database(self) -> bool:
-        """Whether the running step executed statements of its own."""
-        return self._step.touched_database
+        """Whether the running operation executed statements of its own."""
+        return self._operation.touched_database
 
-    def _keep(self, step: _Step) -> None:
-        for ref, aggregate in step.saved.items():
+    def _collect(self, operation: _Operation) -> None:
+        for ref, aggregate in operation.saved.items():
             self._loaded[ref] = aggregate
             self._dirty.add(ref)
-        for table, row in step.appended:
+        for table, row in operation.appended:
             self._appended[table].append(row)
-        self._messages.extend(step.messages)
+        self._messages.extend(operation.messages)
 
     async def flush(self) -> None:
         """Write everything collected by one statement: new and changed aggregates, appended rows, messages.
 
         Positions in the outbox are taken here, under the locks that loading has taken: that gives the order per key."""
-        self._keep(self._step)
-        self._step = _Step(None)
+        self._collect(self._operation)
+        self._operation = _Operation(None)
         new: dict[Aggregates[Any], list[Mapping[str, Any]]] = defaultdict(list)
         changed: dict[Aggregates[Any], list[Mapping[str, Any]]] = defaultdict(list)
         for ref in sorted(self._dirty, key=lambda r: (r[0].table.name, r[1])):

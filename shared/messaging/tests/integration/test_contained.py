@@ -19,7 +19,7 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Step, Transactions
+from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -134,9 +134,9 @@ async def test_in_a_step_it_fails_one_request_and_no_worker_ends(transactions: T
         return "fine"
 
     async with asyncio.timeout(20):
-        failed = await asyncio.gather(*(group.submit(Step(fail)) for _ in range(4)), return_exceptions=True)
+        failed = await asyncio.gather(*(group.submit(Operation(fail)) for _ in range(4)), return_exceptions=True)
         assert [type(f) for f in failed] == [Misdirected] * 4
-        assert await asyncio.gather(*(group.submit(Step(succeed)) for _ in range(4))) == ["fine"] * 4
+        assert await asyncio.gather(*(group.submit(Operation(succeed)) for _ in range(4))) == ["fine"] * 4
         assert not any(worker.done() for worker in group.workers)
         await group.stop()
 
@@ -186,7 +186,7 @@ async def test_a_timeout_of_the_callers_is_one(transactions: Transactions) -> No
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await transactions.run_step(Step(wait))
+            await transactions.run_operation(Operation(wait))
 
 
 def test_a_task_that_its_loop_drops_just_ends() -> None:

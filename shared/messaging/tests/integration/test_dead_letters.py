@@ -463,7 +463,7 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
 
         await eventually(key_0, within=10)
         letter = (await kept_whole(transactions, State.DEAD))[0]
-        assert (letter.channel, letter.partition, letter.position) == (topic.name, 0, 500)
+        assert (letter.channel, letter.partition, letter.offset) == (topic.name, 0, 500)
         assert (letter.consumer, letter.key, letter.attempts) == ("letters", b"key-0", 1)
         assert (letter.headers, letter.body) == (list(records[500].headers), records[500].body)
         assert letter.message_id == header(records[500], m.ID)

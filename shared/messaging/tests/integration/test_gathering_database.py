@@ -20,7 +20,7 @@ from ftgo_messaging.overdue import deal_with_overdue
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -71,10 +71,10 @@ async def sql(transactions: Transactions, statement: str) -> list[tuple[str, ...
 
 
 async def ask(transactions: Transactions, within: float = 60.0) -> str:
-    async def step(uow: UnitOfWork) -> str:
+    async def body(uow: UnitOfWork) -> str:
         return collector().ask(Opened(), uow, subject=new_id(), version=1, expected=2, within=timedelta(seconds=within))
 
-    return await transactions.run_step(Step(step))
+    return await transactions.run_operation(Operation(body))
 
 
 def received(message: Message | None) -> Received:

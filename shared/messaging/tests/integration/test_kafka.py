@@ -22,7 +22,7 @@ from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -88,7 +88,7 @@ async def publish(transactions: Transactions, bootstrap: str, keys: list[str], c
             for key in keys:
                 uow.publish(Tick(n=n), subject=key, version=n + 1)
 
-    await transactions.run_step(Step(events))
+    await transactions.run_operation(Operation(events))
     publisher = KafkaPublisher(bootstrap, "test")
     relay = PollingPublisher(transactions.engine, publisher, WakeUp())
     while await relay.run_once():
@@ -224,7 +224,7 @@ async def test_a_killed_kafka_delays_and_loses_nothing(
         async def event(uow: UnitOfWork) -> None:
             uow.publish(Tick(n=n), subject=key, version=n + 1)
 
-        await transactions.run_step(Step(event))
+        await transactions.run_operation(Operation(event))
 
     await tick(0)
     await all_seen(transactions, [key], 1)

@@ -24,7 +24,7 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Step, Transactions
+from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -192,15 +192,15 @@ async def test_another_record_at_the_same_place_is_kept_too(transactions: Transa
 
 async def test_an_aggregate_that_went_away_meanwhile_ends_the_transaction(transactions: Transactions) -> None:
     """What was decided by it must not be written, nor its messages go out."""
-    await transactions.run_step(Step(lambda uow: added(uow, "a", 1)))
+    await transactions.run_operation(Operation(lambda uow: added(uow, "a", 1)))
 
-    async def step(uow: UnitOfWork) -> None:
+    async def body(uow: UnitOfWork) -> None:
         await added(uow, "a", 1)
         await added(uow, "b", 1)
         await uow.execute(text("DELETE FROM accounts WHERE name = 'a'"))
 
     with pytest.raises(StaleAggregate, match="accounts: 1 rows went away"):
-        await transactions.run_step(Step(step))
+        await transactions.run_operation(Operation(body))
     assert await values(transactions) == {"a": 1}
 
 
@@ -236,7 +236,7 @@ async def group(transactions: Transactions) -> AsyncIterator[GroupCommit]:
 
 
 def submitted(group: GroupCommit, bodies: Sequence[Any]) -> list[asyncio.Task[Any]]:
-    return [asyncio.create_task(group.submit(Step(body))) for body in bodies]
+    return [asyncio.create_task(group.submit(Operation(body))) for body in bodies]
 
 
 @pytest.mark.parametrize("fate", ["done", "broken"])
@@ -264,7 +264,7 @@ async def test_a_caller_that_has_gone_takes_no_answer_from_the_others(
     go_on.set()
     async with asyncio.timeout(5):
         answered = await asyncio.gather(*callers, return_exceptions=True)
-        assert await group.submit(Step(lambda uow: added(uow, "later", 1))) == Account("later", 1)
+        assert await group.submit(Operation(lambda uow: added(uow, "later", 1))) == Account("later", 1)
     assert answered[0] == Account("a", 1)
     assert isinstance(answered[1], RuntimeError if fate == "broken" else Account)
     assert (await values(transactions))["gone"] == 1

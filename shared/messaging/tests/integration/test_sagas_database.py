@@ -28,7 +28,7 @@ from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.recovery import STUCK, count_stuck, reconcile, reconcile_forever
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -93,7 +93,7 @@ async def create_tables(transactions: Transactions) -> None:
 
 
 async def run(transactions: Transactions, body: Callable[..., Awaitable[Any]]) -> Any:
-    return await transactions.run_step(Step(body))
+    return await transactions.run_operation(Operation(body))
 
 
 async def start(

@@ -25,7 +25,7 @@ from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Step, Transactions
+from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -114,7 +114,7 @@ async def transactions(engine: AsyncEngine) -> Transactions:
 @pytest.fixture
 def processor(transactions: Transactions) -> BatchProcessor:
     handlers = MessageHandlers("counter")
-    handlers.handle(Add, loads=lambda c: [(COUNTERS, c.id)])(add)
+    handlers.handle(Add, needs=lambda c: [(COUNTERS, c.id)])(add)
     return BatchProcessor(handlers, transactions)
 
 
@@ -214,7 +214,7 @@ async def test_a_lower_position_that_commits_later_is_published_too(transactions
         uow = UnitOfWork(slow, "library")
         uow.publish(Added(value=1), subject=a, version=1)
         await uow.flush()
-        await transactions.run_step(Step(lambda uow: _publish(uow, b)))
+        await transactions.run_operation(Operation(lambda uow: _publish(uow, b)))
         assert await relay.run_once() == 1
         await transaction.commit()
     assert await relay.run_once() == 1
@@ -232,9 +232,9 @@ async def test_concurrent_writers_keep_the_order_of_each_key(transactions: Trans
 
     async def writer() -> None:
         for key in keys * 5:
-            await transactions.run_step(Step(lambda uow, key=key: add(Add(id=key, amount=1), uow)))
+            await transactions.run_operation(Operation(lambda uow, key=key: add(Add(id=key, amount=1), uow)))
 
-    await transactions.run_step(Step(lambda uow: _create(uow, keys)))
+    await transactions.run_operation(Operation(lambda uow: _create(uow, keys)))
     writers = asyncio.gather(*(writer() for _ in range(6)))
     while not writers.done() or await relay.run_once():
         await relay.run_once()
@@ -252,9 +252,9 @@ async def test_a_second_relay_waits_and_a_deposed_one_deletes_nothing(transactio
     first, second = Recorder(), Recorder()
     one = PollingPublisher(transactions.engine, first, WakeUp())
     two = PollingPublisher(transactions.engine, second, WakeUp())
-    await transactions.run_step(Step(lambda uow: _publish(uow, new_id())))
+    await transactions.run_operation(Operation(lambda uow: _publish(uow, new_id())))
     assert await one.run_once() == 1
-    await transactions.run_step(Step(lambda uow: _publish(uow, new_id())))
+    await transactions.run_operation(Operation(lambda uow: _publish(uow, new_id())))
     assert await two.run_once() == 0
     await rows(transactions, "SELECT 1")
     async with transactions.engine.begin() as connection:  # one is paused for longer than its lease
@@ -278,7 +278,7 @@ async def test_a_refused_key_stays_and_others_flow(transactions: Transactions) -
     a, b = new_id(), new_id()
     recorder.refuse = {a}
     for key in (a, b, a):
-        await transactions.run_step(Step(lambda uow, key=key: _publish(uow, key)))
+        await transactions.run_operation(Operation(lambda uow, key=key: _publish(uow, key)))
     assert await relay.run_once() == 1
     recorder.refuse = set()
 
@@ -297,7 +297,9 @@ async def test_concurrent_requests_share_commits_and_fail_alone(transactions: Tr
     amounts = [666 if i == 7 else 101 if i == 9 else 1 for i in range(40)]
     results = await asyncio.gather(
         *(
-            group.submit(Step(lambda uow, k=k, a=a: add(Add(id=k, amount=a), uow), [lambda uow, k=k: [(COUNTERS, k)]]))
+            group.submit(
+                Operation(lambda uow, k=k, a=a: add(Add(id=k, amount=a), uow), [lambda uow, k=k: [(COUNTERS, k)]])
+            )
             for k, a in zip(keys, amounts, strict=True)
         ),
         return_exceptions=True,
@@ -307,7 +309,7 @@ async def test_concurrent_requests_share_commits_and_fail_alone(transactions: Tr
     assert sum(isinstance(r, Success) for r in results) == 38
     assert await rows(transactions, "SELECT count(*) FROM counters") == [38]
     before = transactions.commits
-    await asyncio.gather(*(group.submit(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
+    await asyncio.gather(*(group.submit(Operation(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
     assert transactions.commits - before < 10
     await group.stop()
 
@@ -315,13 +317,17 @@ async def test_concurrent_requests_share_commits_and_fail_alone(transactions: Tr
 async def test_a_restarted_database_costs_no_request(transactions: Transactions, postgres: Postgres) -> None:
     """All pooled connections are dead after an immediate stop; the next transactions notice and take new ones."""
     keys = [new_id() for _ in range(8)]
-    await asyncio.gather(*(transactions.run_step(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
+    await asyncio.gather(
+        *(transactions.run_operation(Operation(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys)
+    )
     postgres.stop(immediate=True)
     with pytest.raises(Exception) as away:
-        await transactions.run_step(Step(lambda uow: add(Add(id=keys[0], amount=1), uow)))
+        await transactions.run_operation(Operation(lambda uow: add(Add(id=keys[0], amount=1), uow)))
     assert is_transient(away.value)
     await postgres.start()
-    await asyncio.gather(*(transactions.run_step(Step(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys))
+    await asyncio.gather(
+        *(transactions.run_operation(Operation(lambda uow, k=k: add(Add(id=k, amount=1), uow))) for k in keys)
+    )
     assert await rows(transactions, "SELECT value FROM counters") == [2] * 8
 
 
@@ -363,7 +369,7 @@ async def test_two_requests_that_create_the_same_aggregate_both_take_effect(tran
         uow = UnitOfWork(first, "library")
         await add(Add(id=a, amount=1), uow)
         await uow.flush()
-        second = asyncio.create_task(group.submit(Step(lambda uow: add(Add(id=a, amount=2), uow))))
+        second = asyncio.create_task(group.submit(Operation(lambda uow: add(Add(id=a, amount=2), uow))))
         await eventually(lambda: until_one_waits(transactions))
     await second
     await group.stop()
@@ -382,6 +388,6 @@ async def test_a_violation_that_repeats_itself_is_a_bug_and_ends(
     group = GroupCommit(transactions)
     group.start()
     with pytest.raises(Exception, match="duplicate key") as violation:
-        await group.submit(Step(lambda uow: add(Add(id=a, amount=23505), uow)))
+        await group.submit(Operation(lambda uow: add(Add(id=a, amount=23505), uow)))
     assert sqlstate(violation.value) == "23505"
     await group.stop()

@@ -307,12 +307,12 @@ async def test_a_running_instance_keeps_its_definition() -> None:
 async def test_a_reply_is_loaded_for_with_its_saga_and_what_local_steps_need() -> None:
     """All at once for a batch. Local steps may come after this reply unless the next step asks a participant."""
     wanted = [(INSTANCES, "what local steps need")]
-    saga, memory, orchestrator = await begin(definition(loads=lambda _: wanted))
+    saga, memory, orchestrator = await begin(definition(needs=lambda _: wanted))
     handler = orchestrator.handlers("trips", [Success]).find("ftgo.messaging.Success")
     assert handler is not None
-    load_instance, load_locals = handler.loads
+    load_instance, load_locals = handler.needs
 
-    async def loads(reply: Reply, saga_id: str = saga.saga_id) -> Any:
+    async def needs(reply: Reply, saga_id: str = saga.saga_id) -> Any:
         message = Message(saga_id, "", "", {m.SAGA_ID: saga_id}, b"")
 
         async def step(uow: UnitOfWork) -> Any:
@@ -322,20 +322,20 @@ async def test_a_reply_is_loaded_for_with_its_saga_and_what_local_steps_need() -
 
         return await memory.run(step)
 
-    assert await loads(Success()) == (1, [])  # the flight
-    assert await loads(Failure(reason="FULL")) == (1, wanted)  # the beginning is undone
-    assert await loads(Success(), saga_id="0" * 36) == (1, [])
-    assert await loads(Success(), saga_id="nobody's") == (0, [])
+    assert await needs(Success()) == (1, [])  # the flight
+    assert await needs(Failure(reason="FULL")) == (1, wanted)  # the beginning is undone
+    assert await needs(Success(), saga_id="0" * 36) == (1, [])
+    assert await needs(Success(), saga_id="nobody's") == (0, [])
     for _ in range(3):
         await saga.reply(Success())
-    assert await loads(Success()) == (1, wanted)  # the end
+    assert await needs(Success()) == (1, wanted)  # the end
     await saga.reply(Success())
-    assert await loads(Success()) == (1, [])
-    saga, memory, _ = await begin(definition(loads=lambda _: wanted))
+    assert await needs(Success()) == (1, [])
+    saga, memory, _ = await begin(definition(needs=lambda _: wanted))
     await saga.reply(Success())
     await saga.reply(Failure(reason="FULL"))
     assert saga.instance.state is SagaState.COMPENSATING
-    assert await loads(Success(), saga.saga_id) == (1, wanted)  # the beginning is undone
+    assert await needs(Success(), saga.saga_id) == (1, wanted)  # the beginning is undone
 
 
 async def test_what_happens_is_counted_and_a_stuck_saga_is_told_once() -> None:

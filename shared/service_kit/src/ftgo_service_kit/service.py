@@ -75,7 +75,7 @@ class Service:
         self.outbox_bound = OutboxBound(self.pools.upkeep, settings.outbox_limit)
         self.group_commit = GroupCommit(
             self.writes,
-            max_steps=min(settings.batch, 64),
+            max_operations=min(settings.batch, 64),
             workers=WRITES,
             limit=settings.queue_limit,
             admit=self.outbox_bound.admit,
@@ -140,7 +140,7 @@ class Service:
     def run(self, *parts: Part) -> None:
         """Run these parts (all of them, when none is named) until SIGTERM or SIGINT, then return. Exit code 1 when a
         part ended by itself."""
-        self._keep_only(parts or ALL_PARTS)
+        self._select(parts or ALL_PARTS)
         configure_logging(self.name, self.settings.log_format)
         # What is loaded by now stays: the collector need not walk through it again and again. And most of what a
         # request makes is gone before 700 objects more are there.
@@ -151,7 +151,7 @@ class Service:
         if not asked_to_stop:
             raise SystemExit(1)
 
-    def _keep_only(self, parts: Collection[Part]) -> None:
+    def _select(self, parts: Collection[Part]) -> None:
         self.parts = frozenset(parts)
         if Part.WORKER not in self.parts:
             self.consumers = ()

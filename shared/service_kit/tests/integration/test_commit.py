@@ -13,7 +13,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox.deduplicator import Claim, claim
 from ftgo_messaging.inbox.table import processed_messages_table
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.database import WRITES
@@ -49,12 +49,12 @@ async def service(postgres: Postgres) -> AsyncIterator[Service]:
 
     @router.post("/things", status_code=201)
     async def make(request: Request, bad: bool = False) -> str:
-        async def step(uow: UnitOfWork) -> str:
+        async def body(uow: UnitOfWork) -> str:
             await uow.execute(WAIT)
             await uow.execute(INSERT, {"id": new_id(), "bad": bad})
             return "made"
 
-        made: str = await request.app.state.group_commit.submit(Step(step))
+        made: str = await request.app.state.group_commit.submit(Operation(body))
         return made
 
     app.include_router(router)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.outbox.table import outbox_table
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
@@ -44,12 +44,12 @@ async def build(dsn: str) -> AsyncIterator[Build]:
 
         @router.post("/things", status_code=201)
         async def make(request: Request, wait: bool = False) -> str:
-            async def step(_: UnitOfWork) -> str:
+            async def body(_: UnitOfWork) -> str:
                 if wait:
                     await service.go_on.wait()  # type: ignore[attr-defined]
                 return new_id()
 
-            made: str = await request.app.state.group_commit.submit(Step(step))
+            made: str = await request.app.state.group_commit.submit(Operation(body))
             return made
 
         app.include_router(router)

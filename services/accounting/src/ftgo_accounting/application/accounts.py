@@ -6,7 +6,7 @@ from ftgo_contracts.money import Money
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS
-from ftgo_accounting.application.ledger import keep
+from ftgo_accounting.application.ledger import record
 from ftgo_accounting.domain.account import Account, AccountNotFound, Entry
 
 
@@ -14,7 +14,7 @@ async def open_account(consumer_id: str, uow: UnitOfWork) -> None:
     """Open the account with the default limit. Does nothing if a payment has opened it already."""
     if await uow.find(ACCOUNTS, consumer_id) is None:
         account = Account.unopened(consumer_id)
-        keep(account, [account.open()], uow)
+        record(account, [account.open()], uow)
 
 
 async def change_credit_limit(consumer_id: str, credit_limit: Money, uow: UnitOfWork) -> None:
@@ -39,4 +39,4 @@ async def _change(consumer_id: str, decide: Callable[[Account], Entry | None], u
         )
     entry = decide(account)
     if entry is not None:
-        keep(account, [entry], uow)
+        record(account, [entry], uow)

@@ -10,7 +10,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS, AUTHORIZATIONS
-from ftgo_accounting.application.ledger import keep
+from ftgo_accounting.application.ledger import record
 from ftgo_accounting.domain.account import Account, PaymentRefused
 from ftgo_accounting.domain.authorization import (
     Authorization,
@@ -19,7 +19,7 @@ from ftgo_accounting.domain.authorization import (
 )
 
 
-def loads(command: AuthorizePayment | ReverseAuthorization | ReviseAuthorization) -> Refs:
+def needs(command: AuthorizePayment | ReverseAuthorization | ReviseAuthorization) -> Refs:
     """What the use cases below read."""
     return [(ACCOUNTS, command.consumer_id), (AUTHORIZATIONS, command.order_id)]
 
@@ -40,7 +40,7 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Autho
     except PaymentRefused as refusal:
         uow.save(AUTHORIZATIONS, Authorization.decline(command.order_id, new_id(), command.consumer_id, refusal))
         raise
-    keep(account, [*opening, entry], uow)
+    record(account, [*opening, entry], uow)
     authorization = Authorization(
         command.order_id, new_id(), command.consumer_id, command.amount, AuthorizationState.AUTHORIZED
     )
@@ -64,7 +64,7 @@ async def revise_authorization(command: ReviseAuthorization, revision: str, uow:
         except PaymentRefused as refusal:
             uow.save(AUTHORIZATIONS, authorization.refuse_revision(revision, refusal))
             raise
-        keep(account, [entry], uow)
+        record(account, [entry], uow)
     uow.save(AUTHORIZATIONS, authorization.revise(revision, command.amount))
 
 
@@ -75,7 +75,7 @@ async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) 
     if authorization is None:
         uow.save(AUTHORIZATIONS, Authorization.tombstone(command.order_id, new_id(), command.consumer_id))
     elif authorization.stands and account is not None:
-        keep(account, [account.reverse(command.order_id, authorization.amount)], uow)
+        record(account, [account.reverse(command.order_id, authorization.amount)], uow)
         uow.save(AUTHORIZATIONS, authorization.reverse())
 
 

@@ -16,7 +16,7 @@ _ABOUT_ORDER = {
 }
 
 
-def keep(account: Account, entries: Sequence[Entry], uow: UnitOfWork) -> Account:
+def record(account: Account, entries: Sequence[Entry], uow: UnitOfWork) -> Account:
     """The account after the entries, which are kept with it."""
     now = datetime.now(UTC)
     for entry in entries:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Request
 from ftgo_contracts.money import Money
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
@@ -53,5 +53,5 @@ async def enable_account(consumer_id: ConsumerId, request: Request) -> AccountVi
 
 
 async def _write(consumer_id: str, use_case: Callable[[UnitOfWork], Awaitable[None]], request: Request) -> AccountView:
-    await request.app.state.group_commit.submit(Step(use_case, [lambda _: [(ACCOUNTS, consumer_id)]]))
+    await request.app.state.group_commit.submit(Operation(use_case, [lambda _: [(ACCOUNTS, consumer_id)]]))
     return await get_account(consumer_id, request)

@@ -8,13 +8,13 @@ from ftgo_messaging.replies import Reply, Success
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 from ftgo_accounting.application import authorizations
-from ftgo_accounting.application.authorizations import loads
+from ftgo_accounting.application.authorizations import needs
 from ftgo_accounting.domain.account import InsufficientCredit, PaymentRefused
 
 COMMANDS = MessageHandlers("accounting")
 
 
-@COMMANDS.handle(AuthorizePayment, loads=loads)
+@COMMANDS.handle(AuthorizePayment, needs=needs)
 async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Reply:
     try:
         authorization = await authorizations.authorize_payment(command, uow)
@@ -23,7 +23,7 @@ async def authorize_payment(command: AuthorizePayment, uow: UnitOfWork) -> Reply
     return PaymentAuthorized(authorization_id=authorization.id)
 
 
-@COMMANDS.handle(ReviseAuthorization, loads=loads, with_message=True)
+@COMMANDS.handle(ReviseAuthorization, needs=needs, with_message=True)
 async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork, message: Message) -> Reply:
     try:
         # A revision is its saga's: each saga on an order revises at most once.
@@ -33,7 +33,7 @@ async def revise_authorization(command: ReviseAuthorization, uow: UnitOfWork, me
     return Success()
 
 
-@COMMANDS.handle(ReverseAuthorization, loads=loads)
+@COMMANDS.handle(ReverseAuthorization, needs=needs)
 async def reverse_authorization(command: ReverseAuthorization, uow: UnitOfWork) -> Reply:
     await authorizations.reverse_authorization(command, uow)
     return Success()

@@ -10,6 +10,6 @@ from ftgo_accounting.application.accounts import open_account
 EVENTS = MessageHandlers("accounting-consumers")
 
 
-@EVENTS.handle(ConsumerRegistered, loads=lambda event: [(ACCOUNTS, event.consumer_id)])
+@EVENTS.handle(ConsumerRegistered, needs=lambda event: [(ACCOUNTS, event.consumer_id)])
 async def on_consumer_registered(event: ConsumerRegistered, uow: UnitOfWork) -> None:
     await open_account(event.consumer_id, uow)

@@ -17,7 +17,7 @@ from ftgo_consumer.domain.consumer import Consumer, ConsumerNotFound
 
 
 async def register(consumer: Consumer, uow: UnitOfWork) -> Consumer:
-    _keep(consumer, ConsumerRegistered, uow)
+    _record(consumer, ConsumerRegistered, uow)
     return consumer
 
 
@@ -42,11 +42,11 @@ async def _change(
         raise ConsumerNotFound(f"There is no consumer {consumer_id}.")
     changed = transition(consumer)
     if changed is not consumer:
-        _keep(changed, event, uow)
+        _record(changed, event, uow)
     return changed
 
 
-def _keep(consumer: Consumer, event: type[ConsumerEvent], uow: UnitOfWork) -> None:
+def _record(consumer: Consumer, event: type[ConsumerEvent], uow: UnitOfWork) -> None:
     uow.save(CONSUMERS, consumer)
     name = PersonName(consumer.first_name, consumer.last_name)
     uow.publish(

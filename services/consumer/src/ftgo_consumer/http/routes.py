@@ -7,7 +7,7 @@ from fastapi import Path, Request, Response
 from ftgo_contracts.money import Money
 from ftgo_messaging import rows
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
@@ -28,7 +28,7 @@ async def register_consumer(body: RegisterConsumerRequest, request: Request, res
     """Register a consumer. Other services hear of it a moment later; orders may be placed at once."""
     limit = None if body.order_limit is None else Money.of(body.order_limit)
     consumer = Consumer.register(new_id(), body.name.first_name, body.name.last_name, body.email, limit)
-    await request.app.state.group_commit.submit(Step(lambda uow: consumers.register(consumer, uow)))
+    await request.app.state.group_commit.submit(Operation(lambda uow: consumers.register(consumer, uow)))
     response.headers["Location"] = f"/consumers/{consumer.id}"
     return consumer_view(consumer)
 
@@ -66,5 +66,5 @@ async def rename_consumer(consumer_id: ConsumerId, body: Name, request: Request)
 async def _write(
     consumer_id: str, use_case: Callable[[UnitOfWork], Awaitable[Consumer]], request: Request
 ) -> ConsumerView:
-    step = Step(use_case, [lambda _: [(CONSUMERS, consumer_id)]])
-    return consumer_view(await request.app.state.group_commit.submit(step))
+    operation = Operation(use_case, [lambda _: [(CONSUMERS, consumer_id)]])
+    return consumer_view(await request.app.state.group_commit.submit(operation))

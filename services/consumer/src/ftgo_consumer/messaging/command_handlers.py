@@ -14,7 +14,7 @@ from ftgo_consumer.domain.consumer import VerificationFailed
 COMMANDS = MessageHandlers("consumer")
 
 
-@COMMANDS.handle(VerifyConsumer, loads=lambda c: [(CONSUMERS_TO_READ, c.consumer_id)])
+@COMMANDS.handle(VerifyConsumer, needs=lambda c: [(CONSUMERS_TO_READ, c.consumer_id)])
 async def verify_consumer(command: VerifyConsumer, uow: UnitOfWork) -> Reply:
     consumer = await uow.find(CONSUMERS_TO_READ, command.consumer_id)
     if consumer is None:

@@ -9,7 +9,7 @@ from ftgo_kitchen.domain.restaurant import MenuItem, Restaurant, RestaurantNotFo
 
 
 async def create_restaurant(restaurant: Restaurant, uow: UnitOfWork) -> Restaurant:
-    _keep(restaurant, events.RestaurantCreated, uow)
+    _record(restaurant, events.RestaurantCreated, uow)
     return restaurant
 
 
@@ -19,11 +19,11 @@ async def revise_menu(restaurant_id: str, menu: tuple[MenuItem, ...], uow: UnitO
         raise RestaurantNotFound(f"There is no restaurant {restaurant_id}.")
     revised = restaurant.revise_menu(menu)
     if revised is not restaurant:
-        _keep(revised, events.RestaurantMenuRevised, uow)
+        _record(revised, events.RestaurantMenuRevised, uow)
     return revised
 
 
-def _keep(restaurant: Restaurant, event: type[events.RestaurantEvent], uow: UnitOfWork) -> None:
+def _record(restaurant: Restaurant, event: type[events.RestaurantEvent], uow: UnitOfWork) -> None:
     uow.save(RESTAURANTS, restaurant)
     items = tuple(events.MenuItem(i.id, i.name, i.price) for i in restaurant.menu)
     a = restaurant.address

@@ -37,7 +37,7 @@ async def create_ticket(command: CreateTicket, uow: UnitOfWork) -> Ticket:
     if await uow.find(RESTAURANTS_TO_READ, command.restaurant_id) is None:
         raise UnknownRestaurant(f"There is no restaurant {command.restaurant_id}.")
     ticket = Ticket.create(command.order_id, command.restaurant_id, line_items(command.line_items))
-    keep(ticket, uow)
+    record(ticket, uow)
     return ticket
 
 
@@ -46,7 +46,7 @@ async def confirm_create(ticket_id: str, uow: UnitOfWork) -> None:
     ticket = await _find(ticket_id, uow)
     confirmed = ticket.confirm_create()
     if confirmed is not ticket:
-        keep(confirmed, uow)
+        record(confirmed, uow)
         _publish(events.TicketCreated(**_ids(confirmed), line_items=contract_lines(confirmed)), confirmed, uow)
 
 
@@ -54,11 +54,11 @@ async def cancel_create(ticket_id: str, uow: UnitOfWork) -> None:
     """Never refused. For a ticket that was never made it leaves a tombstone, and its late creation is refused."""
     ticket = await uow.find(TICKETS, ticket_id)
     if ticket is None:
-        keep(Ticket.never_made(ticket_id), uow)
+        record(Ticket.never_made(ticket_id), uow)
         return
     cancelled = ticket.cancel_create()
     if cancelled is not ticket:
-        keep(cancelled, uow)
+        record(cancelled, uow)
         _publish(events.TicketCancelled(**_ids(cancelled)), cancelled, uow)
 
 
@@ -67,7 +67,7 @@ async def move(ticket_id: str, transition: Transition, uow: UnitOfWork) -> Ticke
     ticket = await _find(ticket_id, uow)
     moved = transition(ticket)
     if moved.version > ticket.version:
-        keep(moved, uow)
+        record(moved, uow)
     elif moved is not ticket:
         uow.save(TICKETS, moved)  # a tombstone: nothing that the history should show
     return moved
@@ -123,7 +123,7 @@ async def _move_and_tell(
     ticket = await _find(ticket_id, uow)
     moved = transition(ticket)
     if moved is not ticket:
-        keep(moved, uow)
+        record(moved, uow)
         _publish(event(moved), moved, uow)
     return moved
 
@@ -135,7 +135,7 @@ async def _find(ticket_id: str, uow: UnitOfWork) -> Ticket:
     return ticket
 
 
-def keep(ticket: Ticket, uow: UnitOfWork) -> None:
+def record(ticket: Ticket, uow: UnitOfWork) -> None:
     """Save the ticket and note its state in the history, in one transaction."""
     uow.save(TICKETS, ticket)
     row = {"ticket_id": ticket.id, "version": ticket.version, "state": ticket.state.value, "at": datetime.now(UTC)}

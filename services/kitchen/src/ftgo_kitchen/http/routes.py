@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
@@ -39,7 +39,7 @@ router = JsonRouter()
 async def create_restaurant(body: CreateRestaurantRequest, request: Request, response: Response) -> CreatedRestaurant:
     """Open a restaurant. The order service hears of its menu a moment later."""
     restaurant = body.restaurant(new_id())
-    await request.app.state.group_commit.submit(Step(lambda uow: restaurants.create_restaurant(restaurant, uow)))
+    await request.app.state.group_commit.submit(Operation(lambda uow: restaurants.create_restaurant(restaurant, uow)))
     response.headers["Location"] = f"/restaurants/{restaurant.id}"
     return CreatedRestaurant(id=restaurant.id)
 
@@ -56,10 +56,10 @@ async def get_restaurant(restaurant_id: RestaurantId, request: Request) -> Resta
 async def put_menu(restaurant_id: RestaurantId, body: ReviseMenuRequest, request: Request) -> RestaurantView:
     """Replace the menu. Orders that were placed before keep their prices."""
     menu = body.menu.items()
-    step = Step(
+    operation = Operation(
         lambda uow: restaurants.revise_menu(restaurant_id, menu, uow), [lambda _: [(RESTAURANTS, restaurant_id)]]
     )
-    return restaurant_view(await request.app.state.group_commit.submit(step))
+    return restaurant_view(await request.app.state.group_commit.submit(operation))
 
 
 @router.get("/tickets", tags=["tickets"])
@@ -110,5 +110,5 @@ async def be_picked_up(ticket_id: TicketId, request: Request) -> TicketView:
 
 
 async def _write(ticket_id: str, use_case: Callable[[UnitOfWork], Awaitable[Ticket]], request: Request) -> TicketView:
-    await request.app.state.group_commit.submit(Step(use_case, [lambda _: [(TICKETS, ticket_id)]]))
+    await request.app.state.group_commit.submit(Operation(use_case, [lambda _: [(TICKETS, ticket_id)]]))
     return await get_ticket(ticket_id, request)

@@ -28,7 +28,7 @@ def _by_order(command: c.BeginCancelTicket) -> Refs:
     yield TICKETS, command.order_id
 
 
-@COMMANDS.handle(c.CreateTicket, loads=_of_creation)
+@COMMANDS.handle(c.CreateTicket, needs=_of_creation)
 async def create_ticket(command: c.CreateTicket, uow: UnitOfWork) -> Reply:
     try:
         ticket = await tickets.create_ticket(command, uow)
@@ -37,42 +37,42 @@ async def create_ticket(command: c.CreateTicket, uow: UnitOfWork) -> Reply:
     return TicketCreated(ticket_id=ticket.id)
 
 
-@COMMANDS.handle(c.ConfirmCreateTicket, loads=_by_ticket)
+@COMMANDS.handle(c.ConfirmCreateTicket, needs=_by_ticket)
 async def confirm_create_ticket(command: c.ConfirmCreateTicket, uow: UnitOfWork) -> None:
     await tickets.confirm_create(command.ticket_id, uow)
 
 
-@COMMANDS.handle(c.CancelCreateTicket, loads=_by_ticket)
+@COMMANDS.handle(c.CancelCreateTicket, needs=_by_ticket)
 async def cancel_create_ticket(command: c.CancelCreateTicket, uow: UnitOfWork) -> None:
     await tickets.cancel_create(command.ticket_id, uow)
 
 
-@COMMANDS.handle(c.BeginCancelTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.BeginCancelTicket, needs=_by_order, with_message=True)
 async def begin_cancel_ticket(command: c.BeginCancelTicket, uow: UnitOfWork, message: Message) -> None:
     await tickets.move(command.order_id, lambda t: t.begin_cancel(_change(message)), uow)
 
 
-@COMMANDS.handle(c.UndoBeginCancelTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.UndoBeginCancelTicket, needs=_by_order, with_message=True)
 async def undo_begin_cancel_ticket(command: c.UndoBeginCancelTicket, uow: UnitOfWork, message: Message) -> None:
     await tickets.undo(command.order_id, lambda t: t.undo_cancel(_change(message)), uow)
 
 
-@COMMANDS.handle(c.ConfirmCancelTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.ConfirmCancelTicket, needs=_by_order, with_message=True)
 async def confirm_cancel_ticket(command: c.ConfirmCancelTicket, uow: UnitOfWork, message: Message) -> None:
     await tickets.confirm_cancel(command.order_id, _change(message), uow)
 
 
-@COMMANDS.handle(c.BeginReviseTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.BeginReviseTicket, needs=_by_order, with_message=True)
 async def begin_revise_ticket(command: c.BeginReviseTicket, uow: UnitOfWork, message: Message) -> None:
     await tickets.move(command.order_id, lambda t: t.begin_revise(_change(message)), uow)
 
 
-@COMMANDS.handle(c.UndoBeginReviseTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.UndoBeginReviseTicket, needs=_by_order, with_message=True)
 async def undo_begin_revise_ticket(command: c.UndoBeginReviseTicket, uow: UnitOfWork, message: Message) -> None:
     await tickets.undo(command.order_id, lambda t: t.undo_revise(_change(message)), uow)
 
 
-@COMMANDS.handle(c.ConfirmReviseTicket, loads=_by_order, with_message=True)
+@COMMANDS.handle(c.ConfirmReviseTicket, needs=_by_order, with_message=True)
 async def confirm_revise_ticket(command: c.ConfirmReviseTicket, uow: UnitOfWork, message: Message) -> None:
     revised = tickets.line_items(command.revised_line_items)
     await tickets.confirm_revise(command.order_id, _change(message), revised, uow)

@@ -98,7 +98,7 @@ _KEEP_RESTAURANT = text(
 )
 
 
-async def keep_consumer(event: ConsumerEvent, version: int, uow: UnitOfWork) -> None:
+async def replicate_consumer(event: ConsumerEvent, version: int, uow: UnitOfWork) -> None:
     """Remember the consumer as of ``version``, unless something newer is known. Raises Undecodable (a dead letter) for
     a version far ahead of the known one."""
     name = event.name
@@ -106,7 +106,7 @@ async def keep_consumer(event: ConsumerEvent, version: int, uow: UnitOfWork) -> 
     _check(version, (await uow.execute(_KEEP_CONSUMER, _consumer_to_row(replica)))[0])
 
 
-async def keep_restaurant(event: RestaurantEvent, version: int, uow: UnitOfWork) -> None:
+async def replicate_restaurant(event: RestaurantEvent, version: int, uow: UnitOfWork) -> None:
     """Remember the restaurant and its menu as of ``version``, unless something newer is known. Raises Undecodable (a
     dead letter) for a version far ahead of the known one."""
     menu = {item.id: MenuItem(item.id, item.name, item.price) for item in event.menu_items}

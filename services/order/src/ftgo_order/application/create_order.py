@@ -64,7 +64,7 @@ class Accepted:
     order_total: Money
 
 
-def loads(request: CreateOrder, order_id: str | None = None, key: str | None = None) -> Refs:
+def needs(request: CreateOrder, order_id: str | None = None, key: str | None = None) -> Refs:
     """What the use cases below read."""
     yield CONSUMERS, request.consumer_id
     yield RESTAURANTS, request.restaurant_id

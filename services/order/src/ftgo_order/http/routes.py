@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from ftgo_messaging.ids import new_id
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_service_kit.header_fields import none_match
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
@@ -17,7 +17,7 @@ from ftgo_order.adapters import queries
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application.cancel_order import cancel_order
-from ftgo_order.application.create_order import create_order_once, loads, put_order
+from ftgo_order.application.create_order import create_order_once, needs, put_order
 from ftgo_order.application.revise_order import replicas_for, revise_order
 from ftgo_order.domain.order import Order, OrderNotFound, OrderState
 from ftgo_order.http.schemas import (
@@ -56,11 +56,11 @@ async def post_order(
 ) -> OrderAccepted:
     """Create an order. With an Idempotency-Key a repetition creates no second one and gets the same answer."""
     command, order_id = body.command(), new_id()
-    step = Step(
+    operation = Operation(
         lambda uow: create_order_once(command, order_id, idempotency_key, uow),
-        [lambda _: loads(command, key=idempotency_key)],
+        [lambda _: needs(command, key=idempotency_key)],
     )
-    accepted = await request.app.state.group_commit.submit(step)
+    accepted = await request.app.state.group_commit.submit(operation)
     response.headers["Location"] = f"/orders/{accepted.order_id}"
     return OrderAccepted(
         order_id=accepted.order_id, state=OrderState.APPROVAL_PENDING, order_total=accepted.order_total
@@ -74,8 +74,8 @@ async def post_order(
 async def put_order_by_id(order_id: OrderId, body: OrderRequest, request: Request, response: Response) -> OrderView:
     """Create an order under an id of the client's own: 202 the first time, 200 with the same order afterwards."""
     command = body.command()
-    step = Step(lambda uow: put_order(command, order_id, uow), [lambda _: loads(command, order_id)])
-    order, created = await request.app.state.group_commit.submit(step)
+    operation = Operation(lambda uow: put_order(command, order_id, uow), [lambda _: needs(command, order_id)])
+    order, created = await request.app.state.group_commit.submit(operation)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/orders/{order_id}"
     return _tagged(order, response)
@@ -130,8 +130,8 @@ async def get_order_events(order_id: OrderId, request: Request, last_event_id: L
 @router.post("/orders/{orderId}/cancel", status_code=202, responses=responses(404, 409))
 async def post_cancel(order_id: OrderId, request: Request, response: Response) -> OrderView:
     """Begin to cancel an APPROVED order. The answer is the order in CANCEL_PENDING."""
-    step = Step(lambda uow: cancel_order(order_id, uow), [lambda _: [(ORDERS, order_id)]])
-    return _tagged(await request.app.state.group_commit.submit(step), response)
+    operation = Operation(lambda uow: cancel_order(order_id, uow), [lambda _: [(ORDERS, order_id)]])
+    return _tagged(await request.app.state.group_commit.submit(operation), response)
 
 
 @router.post("/orders/{orderId}/revise", status_code=202, responses=responses(404, 409))
@@ -139,11 +139,11 @@ async def post_revise(order_id: OrderId, body: RevisionRequest, request: Request
     """Propose other lines for an APPROVED order. A dish that the order has keeps its price; a new one has today's.
     The answer is the order in REVISION_PENDING."""
     items = requested(body.revised_order_line_items)
-    step = Step(
+    operation = Operation(
         lambda uow: revise_order(order_id, items, uow),
         [lambda _: [(ORDERS, order_id)], lambda uow: replicas_for(order_id, uow)],
     )
-    return _tagged(await request.app.state.group_commit.submit(step), response)
+    return _tagged(await request.app.state.group_commit.submit(operation), response)
 
 
 @router.get("/consumers/{consumerId}", tags=["replicas"], responses=responses(404))

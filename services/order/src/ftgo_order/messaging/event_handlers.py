@@ -15,7 +15,7 @@ from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.message import SEQUENCE, Message
 from ftgo_messaging.unit_of_work import UnitOfWork
 
-from ftgo_order.adapters.replicas import keep_consumer, keep_restaurant
+from ftgo_order.adapters.replicas import replicate_consumer, replicate_restaurant
 
 REPLICAS = MessageHandlers("order-replicas")
 
@@ -25,10 +25,10 @@ REPLICAS = MessageHandlers("order-replicas")
 @REPLICAS.handle(ConsumerBlocked, deduplicate=False, with_message=True)
 @REPLICAS.handle(ConsumerUnblocked, deduplicate=False, with_message=True)
 async def on_consumer_event(event: ConsumerEvent, uow: UnitOfWork, message: Message) -> None:
-    await keep_consumer(event, int(message.headers[SEQUENCE]), uow)
+    await replicate_consumer(event, int(message.headers[SEQUENCE]), uow)
 
 
 @REPLICAS.handle(RestaurantCreated, deduplicate=False, with_message=True)
 @REPLICAS.handle(RestaurantMenuRevised, deduplicate=False, with_message=True)
 async def on_restaurant_event(event: RestaurantEvent, uow: UnitOfWork, message: Message) -> None:
-    await keep_restaurant(event, int(message.headers[SEQUENCE]), uow)
+    await replicate_restaurant(event, int(message.headers[SEQUENCE]), uow)

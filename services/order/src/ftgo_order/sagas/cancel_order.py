@@ -29,7 +29,7 @@ CANCEL_ORDER = Saga(
     version=1,
     data=OrderSagaData,
     reply_channel=CANCEL_ORDER_REPLIES,
-    loads=lambda d: [(ORDERS, d.order_id)],
+    needs=lambda d: [(ORDERS, d.order_id)],
     steps=[
         SagaStep(name="begin cancel", local=_begun, undo=_undo),
         SagaStep(

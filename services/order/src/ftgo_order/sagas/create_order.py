@@ -37,7 +37,7 @@ CREATE_ORDER = Saga(
     version=1,
     data=CreateOrderData,
     reply_channel=CREATE_ORDER_REPLIES,
-    loads=lambda d: [(ORDERS, d.order_id)],
+    needs=lambda d: [(ORDERS, d.order_id)],
     steps=[
         SagaStep(name="create order", local=_created, undo=_reject),
         verify_consumer(lambda d: d.order_total),

@@ -42,7 +42,7 @@ def _definition(version: int, *before_the_ticket: SagaStep[ReviseOrderData]) -> 
         version=version,
         data=ReviseOrderData,
         reply_channel=REVISE_ORDER_REPLIES,
-        loads=lambda d: [(ORDERS, d.order_id)],
+        needs=lambda d: [(ORDERS, d.order_id)],
         steps=[
             SagaStep(name="begin revision", local=_begun, undo=_undo),
             *before_the_ticket,

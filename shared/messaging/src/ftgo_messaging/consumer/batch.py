@@ -27,7 +27,7 @@ from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
 from ftgo_messaging.inbox.letter import State
 from ftgo_messaging.loops import backoff
 from ftgo_messaging.message import Received
-from ftgo_messaging.transactions import MustRunAlone, Transactions, run_steps
+from ftgo_messaging.transactions import MustRunAlone, Transactions, run_operations
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.consumer")
@@ -58,9 +58,9 @@ class BatchProcessor:
         HANDLED.labels(self._consumer, "ignored").inc(len(decoded) - len(tasks))
         await self._process(tasks)
 
-    async def keep(self, received: Received, error: str) -> None:
+    async def make_dead_letter(self, received: Received, error: str) -> None:
         """Make a dead letter of a record without trying it. Raises transient errors."""
-        await self._keep(Task(received, error=error))
+        await self._dead_letter(Task(received, error=error))
 
     async def _process(self, tasks: Sequence[Task]) -> None:
         """All in one transaction. Where that is not possible, the halves, one after the other: one guilty message of
@@ -89,9 +89,9 @@ class BatchProcessor:
             if error is None:
                 return
             task = task.failed(error)
-        await self._keep(task)
+        await self._dead_letter(task)
 
-    async def _keep(self, task: Task) -> None:
+    async def _dead_letter(self, task: Task) -> None:
         """Make a dead letter of it, whole. Where not even that can be done, which would be a bug of ours, without what
         may be the reason: a record that can be neither handled nor kept would come first for ever."""
         error = await tried(lambda: self._commit([task]))
@@ -108,7 +108,7 @@ class BatchProcessor:
             new, parked = await self._claim(connection, tasks)
             failpoint("inbox.claimed")
             decided = plan(tasks, new, parked, self._parking)
-            await run_steps(uow, [task.step() for task in decided.run])
+            await run_operations(uow, [task.operation() for task in decided.run])
             failpoint("consumer.flushed")
             for task, state in decided.kept:
                 await dead_letters.write(
@@ -149,7 +149,7 @@ class BatchProcessor:
             consumer=self._consumer,
             channel=received.channel,
             partition=received.partition,
-            offset=received.position,
+            offset=received.offset,
             error=task.error.strip().splitlines()[-1][:500] if task.error.strip() else None,
         )
 
@@ -174,6 +174,6 @@ async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
 def _bare(task: Task, error: Exception) -> Task:
     """Where the record stands, and its body; the rest is left where it is."""
     received = task.received
-    place = f"{received.channel}/{received.partition}/{received.position}"
+    place = f"{received.channel}/{received.partition}/{received.offset}"
     why = f"Its key and headers could not be kept ({error!r}): they stand at {place}.\n"
     return Task(replace(received, key=None, headers=[]), error=why + task.error)

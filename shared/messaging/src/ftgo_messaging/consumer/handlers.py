@@ -23,7 +23,7 @@ class Handler:
 
     type: MessageType
     run: Run
-    loads: tuple[Stage, ...]
+    needs: tuple[Stage, ...]
     deduplicate: bool
 
 
@@ -39,13 +39,13 @@ class MessageHandlers:
         self,
         cls: type,
         *,
-        loads: Callable[[Any], Refs] | None = None,
+        needs: Callable[[Any], Refs] | None = None,
         deduplicate: bool = True,
         with_message: bool = False,
     ) -> Callable[[F], F]:
         """Declare the handler of a type: ``async def create_ticket(command, uow) -> Reply``.
 
-        ``loads`` names the aggregates that a body needs, so that a batch loads them together. ``deduplicate=False`` is
+        ``needs`` names the aggregates that a body needs, so that a batch needs them together. ``deduplicate=False`` is
         for effects that recognise a repetition themselves, by the aggregate's version for instance. With
         ``with_message`` the function takes the message (headers) as its third parameter."""
 
@@ -53,20 +53,20 @@ class MessageHandlers:
             async def without(body: Body, uow: UnitOfWork, _: Message) -> Reply | None:
                 return await function(body, uow)
 
-            stages: tuple[Stage, ...] = () if loads is None else ((lambda body, _, __: loads(body)),)
+            stages: tuple[Stage, ...] = () if needs is None else ((lambda body, _, __: needs(body)),)
             self.add(cls, function if with_message else without, stages, deduplicate=deduplicate)
             return function
 
         return declare
 
-    def add(self, cls: type, run: Run, loads: tuple[Stage, ...] = (), *, deduplicate: bool = True) -> None:
+    def add(self, cls: type, run: Run, needs: tuple[Stage, ...] = (), *, deduplicate: bool = True) -> None:
         """The long form of ``handle``: several stages of loading, each seeing what the one before loaded."""
         kind = by_class(cls)
         if kind.name in self._handlers:
             raise ValueError(f"consumer {self.consumer}: {kind.name} has a handler already")
         if not inspect.iscoroutinefunction(run):
             raise TypeError(f"consumer {self.consumer}: the handler of {kind.name} must be an async function")
-        self._handlers[kind.name] = Handler(kind, run, loads, deduplicate)
+        self._handlers[kind.name] = Handler(kind, run, needs, deduplicate)
 
     def find(self, wire_name: str) -> Handler | None:
         return self._handlers.get(wire_name)

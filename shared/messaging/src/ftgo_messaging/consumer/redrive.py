@@ -15,7 +15,7 @@ from ftgo_messaging.errors import DomainError, Undecodable
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.letter import State
 from ftgo_messaging.loops import periodic
-from ftgo_messaging.transactions import MustRunAlone, run_steps
+from ftgo_messaging.transactions import MustRunAlone, run_operations
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.consumer")
@@ -57,12 +57,12 @@ class Redriver:
             return
         trace = trace_of(error)
 
-        async def keep(_: UnitOfWork, connection: Connection) -> None:
+        async def fail_again(_: UnitOfWork, connection: Connection) -> None:
             letter = await dead_letters.take(connection, letter_id)
             if letter.state is State.REDRIVE:
                 await dead_letters.failed_again(connection, letter, trace)
 
-        await self._processor.transactions.run(keep)
+        await self._processor.transactions.run(fail_again)
         log.error("redrive.dead_again", consumer=self._consumer, letter=letter_id, error=repr(error))
 
     async def _handle(self, letter_id: int, refusal: DomainError | None = None) -> None:
@@ -74,7 +74,7 @@ class Redriver:
             if task is not None:
                 if task.error:
                     raise Undecodable(task.error)
-                await run_steps(uow, [(task.refused(refusal) if refusal else task).step()])
+                await run_operations(uow, [(task.refused(refusal) if refusal else task).step()])
             await dead_letters.resolve(connection, letter, State.REDRIVEN)
             return True
 

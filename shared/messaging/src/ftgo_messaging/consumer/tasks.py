@@ -16,7 +16,7 @@ from ftgo_messaging.inbox.deduplicator import Claim
 from ftgo_messaging.message import Kind, Message, Received
 from ftgo_messaging.outbox.writer import check_return_address
 from ftgo_messaging.replies import Failure, Reply, Success
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 
@@ -57,7 +57,7 @@ class Task:
         """The same, to become a dead letter for this error."""
         return replace(self, error=trace_of(error))
 
-    def step(self) -> Step[None]:
+    def step(self) -> Operation[None]:
         """What its handler does, and the reply."""
         handler, message, body = self.handler, self.message, self.body
         if handler is None or message is None:
@@ -74,7 +74,7 @@ class Task:
                 uow.reply(failure_of(self.refusal))
                 return
             try:
-                async with uow.step(message):
+                async with uow.operation(message):
                     reply = await handler.run(body, uow, message)
                     failpoint("consumer.handled")
                     if reply is None and handler.type.kind is Kind.COMMAND:
@@ -86,7 +86,7 @@ class Task:
                     raise
                 uow.reply(failure_of(refusal))
 
-        return Step(run, tuple(stage(load) for load in handler.loads), message)
+        return Operation(run, tuple(stage(load) for load in handler.needs), message)
 
 
 def decode(received: Received, handlers: MessageHandlers) -> Task | None:

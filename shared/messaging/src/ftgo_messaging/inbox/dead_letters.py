@@ -101,8 +101,8 @@ async def write(
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 _SHORT = (
-    "id, consumer, message_id, channel, partition, position, key, error, failed_at, state, attempts, parks_key, "
-    "resolved_at"
+    'id, consumer, message_id, channel, partition, position AS "offset", key, error, failed_at, state, attempts, '
+    "parks_key, resolved_at"
 )
 _COLUMNS = f"{_SHORT}, CAST(headers AS text) AS headers, body"
 _GET = text(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = :id")  # noqa: S608 - constants

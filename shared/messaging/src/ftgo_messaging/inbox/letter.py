@@ -36,7 +36,7 @@ class DeadLetter:
     message_id: str | None
     channel: str
     partition: int
-    position: int
+    offset: int
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     body: bytes | None
@@ -54,7 +54,7 @@ class DeadLetter:
     @property
     def received(self) -> Received:
         """The record as it came."""
-        return Received(self.channel, self.partition, self.position, self.key, self.headers, self.body)
+        return Received(self.channel, self.partition, self.offset, self.key, self.headers, self.body)
 
 
 def _header(received: Received, name: str) -> str | None:
@@ -73,7 +73,7 @@ def to_row(received: Received, error: str) -> dict[str, Any]:
         "message_id": None if message_id is None else storable(message_id, _ID_CHARACTERS),
         "channel": received.channel,
         "partition": received.partition,
-        "position": received.position,
+        "position": received.offset,
         "key": received.key,
         "headers": json.dumps([_header_to_json(*h) for h in received.headers]),
         "body": received.body,
@@ -128,7 +128,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "consumer": letter.consumer,
         "channel": letter.channel,
         "partition": letter.partition,
-        "offset": letter.position,
+        "offset": letter.offset,
         "key": _readable(letter.key),
         "messageId": letter.message_id,
         "type": letter.type,

@@ -129,7 +129,7 @@ class Reading:
         try:
             with contained():
                 if unreadable:
-                    await self._processor.keep(_received(records[0]), unreadable)
+                    await self._processor.make_dead_letter(_received(records[0]), unreadable)
                 else:
                     await self._processor.process([_received(r) for r in records])
         except Exception as error:

@@ -264,7 +264,7 @@ class LogTailing:
 
     async def _confirm(self, connection: Connection) -> None:
         lsn = self._log.done_lsn
-        await self.slot.keep(connection, lsn)
+        await self.slot.remember(connection, lsn)
         if self._stream is not None:
             self._stream.confirm(lsn)
         self._kept_lsn, self._kept_at = lsn, time.monotonic()

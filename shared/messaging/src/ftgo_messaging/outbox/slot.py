@@ -35,7 +35,7 @@ _LOOK = text(
 _CREATE = text("SELECT CAST(lsn AS text) FROM pg_create_logical_replication_slot(:slot, 'pgoutput')")
 _DROP = text("SELECT pg_drop_replication_slot(:slot)")
 _TERMINATE = text("SELECT pg_terminate_backend(:pid)")
-_KEEP = text(
+_REMEMBER = text(
     "INSERT INTO relay_position (slot, server, lsn) VALUES (:slot, :server, :lsn) "
     "ON CONFLICT (slot) DO UPDATE SET server = excluded.server, lsn = excluded.lsn"
 )
@@ -101,7 +101,7 @@ class Slot:
                 self.start_lsn = max(self.start_lsn, found["known"] or 0)
         else:
             self.start_lsn = lsn_of((await connection.execute(_CREATE, {"slot": self.name}))[0][0])
-        await self.keep(connection, self.start_lsn)
+        await self.remember(connection, self.start_lsn)
 
     async def _look(self, connection: Connection) -> Any:
         return (await connection.execute(_LOOK, {"slot": self.name, "publication": PUBLICATION}))[0]
@@ -115,10 +115,10 @@ class Slot:
             await asyncio.sleep(0.05)
         raise TransientError(f"slot {self.name} is still read by the server's process {found['active_pid']}")
 
-    async def keep(self, connection: Connection, lsn: int) -> None:
+    async def remember(self, connection: Connection, lsn: int) -> None:
         """Remember the confirmed LSN outside of the slot. Before the server hears of it: the slot is never ahead
         of what is known here, unless another hand has moved it."""
-        await connection.execute(_KEEP, {"slot": self.name, "server": self.server, "lsn": lsn})
+        await connection.execute(_REMEMBER, {"slot": self.name, "server": self.server, "lsn": lsn})
 
     async def look_after(self, connection: Connection) -> None:
         """Measure the retained log, and drop idle slots of an earlier division into relays: they would keep the

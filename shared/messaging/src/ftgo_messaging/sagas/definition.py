@@ -68,14 +68,14 @@ class InvalidSaga(Exception):
 @dataclass(frozen=True, eq=False)
 class Saga(Generic[D]):
     """A saga definition. ``version`` grows whenever steps change; running instances keep theirs, so old definitions
-    stay registered until their last instance has ended. ``loads`` names the aggregates that local steps use."""
+    stay registered until their last instance has ended. ``needs`` names the aggregates that local steps use."""
 
     type: str
     version: int
     data: builtins.type[D]
     reply_channel: Channel
     steps: Sequence[SagaStep[D]]
-    loads: Callable[[D], Refs] = lambda _: ()
+    needs: Callable[[D], Refs] = lambda _: ()
     patience: timedelta = timedelta(seconds=30)
     """How long a reply is waited for before the command is sent again; doubled each time, up to 32 times as long."""
     reminders: int = 5

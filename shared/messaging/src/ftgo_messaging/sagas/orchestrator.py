@@ -115,7 +115,7 @@ class Orchestrator:
             following = definition.steps[definition.index(instance.step) + 1 :]
             if following and following[0].command is not None:
                 return []
-        return definition.loads(codec.decode(instance.data, definition.data))
+        return definition.needs(codec.decode(instance.data, definition.data))
 
     async def on_reply(self, reply: Reply, uow: UnitOfWork, message: Message) -> None:
         """Move the instance on. Raises Undecodable (a dead letter) when no such saga exists."""

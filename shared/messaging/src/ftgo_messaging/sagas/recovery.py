@@ -12,7 +12,7 @@ from ftgo_messaging.overdue import BATCH, deal_with_overdue
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.timeouts import remind
-from ftgo_messaging.transactions import Step, Transactions
+from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.saga")
@@ -39,12 +39,12 @@ async def count_stuck(orchestrator: Orchestrator, transactions: Transactions) ->
 
     unlocked = replace(orchestrator.instances, lock=False)
 
-    async def step(uow: UnitOfWork) -> list[SagaInstance]:
+    async def body(uow: UnitOfWork) -> list[SagaInstance]:
         ids = [str(row[0]) for row in await uow.execute(_ASKED_OFTEN)]
         await uow.load((unlocked, saga_id) for saga_id in ids)
         return [instance for saga_id in ids if (instance := uow.peek(unlocked, saga_id))]
 
-    asked_often = await transactions.run_step(Step(step))
+    asked_often = await transactions.run_operation(Operation(body))
     stuck = Tally((i.type, i.state.value) for i in asked_often if orchestrator.is_stuck(i))
     for type in orchestrator.types:
         for state in (SagaState.RUNNING.value, SagaState.COMPENSATING.value):

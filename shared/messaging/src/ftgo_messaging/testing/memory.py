@@ -29,7 +29,7 @@ class Memory:
     async def run(self, body: Callable[[UnitOfWork], Awaitable[T]], cause: Message | None = None) -> T:
         """Run ``body`` as one step of one transaction. What it raises is raised, and nothing is kept then."""
         uow = _MemoryUnitOfWork(self)
-        async with uow.step(cause):
+        async with uow.operation(cause):
             result = await body(uow)
         await uow.flush()
         return result
@@ -55,7 +55,7 @@ class _MemoryUnitOfWork(UnitOfWork):
             self._loaded.setdefault(ref, copy.copy(self._memory.aggregates.get(ref)))
 
     async def flush(self) -> None:
-        self._keep(self._step)
+        self._collect(self._operation)
         for ref in self._dirty:
             # Through the row and back, as the database would: a mapping that loses a field is found here.
             row = {c.name: None for c in ref[0].table.columns} | dict(ref[0].to_row(self._loaded[ref]))

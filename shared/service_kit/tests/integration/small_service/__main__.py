@@ -11,7 +11,7 @@ from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.message import Kind
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.migrations import run_migrations
@@ -56,7 +56,7 @@ async def note(request: Request, after: str | None = None) -> dict[str, str]:
             await _wait_for_the_end(request.app.state.service, after)
         return uow.publish(Noted(), subject=new_id(), version=1)
 
-    return {"messageId": await request.app.state.group_commit.submit(Step(use_case))}
+    return {"messageId": await request.app.state.group_commit.submit(Operation(use_case))}
 
 
 @router.get("/waiting")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.sagas.recovery import reconcile_forever
-from ftgo_messaging.transactions import Step
+from ftgo_messaging.transactions import Operation
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings
@@ -20,8 +20,8 @@ class Settings(ServiceSettings):
 
 @router.put("/trips/{trip_id}")
 async def put_trip(request: Request, trip_id: str) -> dict[str, str]:
-    step = Step(lambda uow: begin(trip_id, uow), (lambda _: [(TRIPS, trip_id)],))
-    return {"state": await request.app.state.group_commit.submit(step)}
+    operation = Operation(lambda uow: begin(trip_id, uow), (lambda _: [(TRIPS, trip_id)],))
+    return {"state": await request.app.state.group_commit.submit(operation)}
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ SAGA = Saga[Any](
     version=1,
     data=TripData,
     reply_channel=REPLIES,
-    loads=lambda d: [(TRIPS, d.trip)],
+    needs=lambda d: [(TRIPS, d.trip)],
     steps=[
         SagaStep(name="book", command=lambda d: Book(trip=d.trip)),
         SagaStep(name="pay", kind=StepKind.PIVOT, command=lambda d: Pay(trip=d.trip)),

@@ -310,8 +310,8 @@ PLANTED = (
     Fault(
         "what a refused step wrote is kept",
         "unit_of_work.py",
-        "            yield\n            self._keep(self._step)\n        finally:\n",
-        "            yield\n        finally:\n            self._keep(self._step)\n",
+        "            yield\n            self._collect(self._operation)\n        finally:\n",
+        "            yield\n        finally:\n            self._collect(self._operation)\n",
         f"{_TRANSACTIONS}::test_a_refusal_discards_only_its_own_writes_and_is_answered",
     ),
     Fault(

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[4]
 sys.path.append(str(ROOT / "shared/messaging/mutants"))
 
+from faults import PLANTED, Fault  # noqa: E402
 from mutant import TESTS  # noqa: E402
-from planted import PLANTED, Fault  # noqa: E402
 
 
 @pytest.mark.parametrize("fault", PLANTED, ids=lambda fault: fault.name)
