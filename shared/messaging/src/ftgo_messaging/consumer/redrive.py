@@ -74,7 +74,7 @@ class Redriver:
             if task is not None:
                 if task.error:
                     raise Undecodable(task.error)
-                await run_operations(uow, [(task.refused(refusal) if refusal else task).step()])
+                await run_operations(uow, [(task.refused(refusal) if refusal else task).operation()])
             await dead_letters.resolve(connection, letter, State.REDRIVEN)
             return True
 

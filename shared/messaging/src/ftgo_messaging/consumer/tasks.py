@@ -57,7 +57,7 @@ class Task:
         """The same, to become a dead letter for this error."""
         return replace(self, error=trace_of(error))
 
-    def step(self) -> Operation[None]:
+    def operation(self) -> Operation[None]:
         """What its handler does, and the reply."""
         handler, message, body = self.handler, self.message, self.body
         if handler is None or message is None:
