@@ -32,7 +32,7 @@ import psutil
 from faults import PLANTED
 from mutant import LIBRARY, Mutant
 from mutations import mutants_of
-from tests_of import tests_of
+from tests_of import LEFT_OUT, tests_of
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = ("outbox", "consumer", "inbox", "sagas", "unit_of_work.py", "transactions.py")
@@ -66,7 +66,7 @@ async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[b
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder),
     }
-    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--tb=no")
+    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT, "--tb=no")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", *options, *tests),
         cwd=copy,
@@ -143,7 +143,7 @@ async def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many mutants by operators, drawn by --seed; 0: all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=30.0, help="how long the tests of one mutant may take")
+    parser.add_argument("--seconds", type=float, default=45.0, help="how long the tests of one mutant may take")
     parser.add_argument("--planted", action="store_true", help="only the faults of faults.py")
     options = parser.parse_args()
 

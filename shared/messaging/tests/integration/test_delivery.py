@@ -193,11 +193,11 @@ async def test_a_shard_that_is_lost_while_kafka_takes_its_time_cuts_the_sending_
     owner = Owner(world.engine)
     assert await owner.hold()
     rows = await world.rows()
+    await world.execute("UPDATE relay_lease SET owner = 'another', epoch = epoch + 1")
+    owner.now += 4  # it is time to renew
     cut_off = asyncio.Event()
 
     async def slow(_: Sequence[Message]) -> list[bool]:
-        await world.execute("UPDATE relay_lease SET owner = 'another', epoch = epoch + 1")
-        owner.now += 4  # it is time to renew
         try:
             await asyncio.Event().wait()
         finally:

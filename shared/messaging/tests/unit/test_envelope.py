@@ -124,6 +124,24 @@ def test_what_would_be_copied_on_is_bounded(name: str, value: str) -> None:
     assert (task.claims, task.key) == (None, None)
 
 
+def test_what_is_no_text_is_said_to_be_none() -> None:
+    for record in (received(DO, key=b"\xff"), replace(received(DO), headers=[(m.ID, b"\xff")])):
+        assert decoded(record).error.startswith("headers or key are not UTF-8")
+
+
+def test_what_reaches_the_bound_is_within_it() -> None:
+    assert decoded(received(DO, headers={m.SOURCE: "x" * m.LONGEST_HEADER})).error == ""
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "7", "x" * 36, new_id().upper(), new_id().replace("-", ""), f"{{{new_id()}}}"]
+)
+def test_an_id_is_a_uuid_in_the_one_form_in_which_the_database_gives_it_back(text: str | None) -> None:
+    task = decoded(received(DO, headers={m.ID: text}))
+    assert "not a UUID" in task.error
+    assert (task.claims, task.key) == (None, None)
+
+
 def test_a_trace_that_is_none_is_left_out() -> None:
     parent = f"00-{'a' * 32}-{'b' * 16}-01"
     kept = decoded(received(DO, headers={m.TRACEPARENT: parent, m.TRACESTATE: "x=1"})).message

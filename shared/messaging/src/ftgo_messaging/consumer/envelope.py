@@ -66,7 +66,7 @@ def _check_channel(kind: MessageType, channel: str) -> None:
 def _is_uuid(text: str) -> bool:
     # Only in the form in which the database gives it back: another would not be found among the ids that are new.
     try:
-        return len(text) == 36 and str(UUID(text)) == text
+        return str(UUID(text)) == text
     except ValueError:
         return False
 
