@@ -19,7 +19,7 @@ from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import DomainError, StaleAggregate
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.deduplicator import Claim, claim
+from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
 from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
@@ -156,6 +156,24 @@ async def test_ids_are_claimed_in_one_order(transactions: Transactions) -> None:
         one = asyncio.create_task(claimed(earlier))
         await waits_for_a_lock(transactions, both, one)
     assert await asyncio.gather(both, one) == [1, 0]
+
+
+async def test_parked_keys_are_looked_for_only_when_there_may_be_some(transactions: Transactions) -> None:
+    """A statement less for nearly every batch."""
+    claims = [Claim("test", new_id()) for _ in range(2)]
+
+    async def looks(*claims: Claim) -> bool:
+        async with begin(transactions.engine) as connection:
+            return (await claim_and_look(connection, "shared", claims))[1]
+
+    assert not await looks(*claims)
+    assert await looks(claims[0]), "a duplicate may have been waited for"
+    assert not await looks()
+    async with begin(transactions.engine) as connection:
+        await dead_letters.write(connection, "shared", received("a", 1), "no", parks_key=True, identified=True)
+    shared = new_id()
+    assert await looks(Claim("one", shared), Claim("other", shared))
+    assert await looks()
 
 
 async def keep(connection: Connection, record: Received) -> None:
