@@ -16,6 +16,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "consumer": (
         "unit/test_plan",
         "unit/test_envelope",
+        "unit/test_tasks",
         "unit/test_messages",
         "integration/test_one_database",
         "integration/test_dead_letters",
