@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from ftgo_messaging.connection import begin, connect
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.outbox.delivery import Delivery, LeaseLost, Row
+from ftgo_messaging.outbox.delivery import FAILED, NOTHING, PUBLISHED, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
@@ -210,6 +212,50 @@ async def test_a_shard_that_is_lost_while_kafka_takes_its_time_cuts_the_sending_
             await owner.deliver(rows)
     assert cut_off.is_set()
     assert len(await world.left()) == 2
+
+
+async def test_a_round_tells_what_it_did(world: World) -> None:
+    def counted() -> tuple[float, float]:
+        return PUBLISHED._value.get(), FAILED._value.get()
+
+    before = counted()
+    owner = Owner(world.engine)
+    owner.refuse = {"bad"}
+    relay = PollingPublisher(world.engine, owner, WakeUp())
+    assert relay.status.role == "starting"
+    old = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    await world.commit(replace(message("good"), headers={m.TIME: old}), message("bad"))
+    done = await relay.publish_batch()
+    assert (done.found, done.deleted, done.all_deleted) == (2, 1, True)
+    status = relay.status
+    assert (status.role, status.shards, status.published, status.found) == ("owner", SHARDS, 1, 2)
+    assert status.stopped_keys == 1
+    assert status.oldest_age == pytest.approx(3600, abs=60)
+    assert [now - then for now, then in zip(counted(), before, strict=True)] == [1, 1]
+    await world.execute("DELETE FROM outbox")
+    assert await relay.publish_batch() == NOTHING
+    assert (status.found, status.oldest_age) == (0, 0.0)
+    await world.commit(message("late"))
+    await relay.publish_batch()
+    standby = PollingPublisher(world.engine, Owner(world.engine), WakeUp())
+    await world.commit(message("late"))
+    assert await standby.publish_batch() == NOTHING
+    assert (standby.status.role, standby.status.found) == ("standby", 0)
+
+
+async def test_a_round_that_loses_its_lease_tells_what_it_found_and_ends(world: World) -> None:
+    owner = Owner(world.engine)
+    relay = PollingPublisher(world.engine, owner, WakeUp())
+
+    async def taken_over(messages: Sequence[Message]) -> list[bool]:
+        await world.execute("UPDATE relay_lease SET owner = 'another', epoch = epoch + 1")
+        return [True] * len(messages)
+
+    owner.publish = taken_over  # type: ignore[method-assign]
+    await world.rows()
+    assert await relay.publish_batch() == Round(2)
+    assert relay.lease.renew_in == 0, "it asks again before anything else"
+    assert await relay.publish_batch() == NOTHING
 
 
 # -- what the polling publisher finds --------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import DomainError, StaleAggregate
+from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
@@ -24,7 +25,7 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
+from ftgo_messaging.transactions import GroupCommit, Operation, Transactions, run_operations
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -32,6 +33,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 METADATA = MetaData()
 messaging_tables(METADATA)
 accounts = Table("accounts", METADATA, Column("name", Text, primary_key=True), Column("value", Integer, nullable=False))
+journal = Table("journal", METADATA, Column("entry", Text, nullable=False))
+EVENTS = Channel("shared.events", Kind.EVENT)
 COMMANDS = Channel("shared.commands", Kind.COMMAND, key=lambda c: c.account)
 
 
@@ -50,6 +53,11 @@ ACCOUNTS = Aggregates(
 class Pay(Command[Success], frozen=True, kw_only=True):
     account: str
     amount: int
+
+
+@EVENTS.carries("shared.Paid")
+class Paid(DomainEvent, frozen=True, kw_only=True):
+    account: str
 
 
 class Refused(DomainError):
@@ -239,6 +247,32 @@ async def test_aggregates_are_locked_in_the_order_of_their_keys(transactions: Tr
         await waits_for_a_lock(transactions, both)
         await rows(transactions, "SELECT 1 FROM accounts WHERE name = 'b' FOR UPDATE NOWAIT")
     await both
+
+
+async def test_who_is_told_after_the_commit_sees_what_it_has_written(transactions: Transactions) -> None:
+    """And an operation that was refused has written nothing."""
+    seen: list[UnitOfWork] = []
+    transactions.after_commit.append(seen.append)
+
+    async def operation(uow: UnitOfWork, name: str, refusal: bool) -> None:
+        await added(uow, name, 1)
+        uow.append(journal, {"entry": name})
+        uow.publish(Paid(account=name), subject=name, version=1)
+        if refusal:
+            raise Refused
+
+    async def body(uow: UnitOfWork, _: Connection) -> None:
+        operations = [("a", False), ("b", True), ("c", False)]
+        await run_operations(uow, [Operation(lambda uow, of=of: operation(uow, *of)) for of in operations])
+
+    await transactions.run(body)
+    (uow,) = seen
+    assert sorted(uow.changed(ACCOUNTS)) == ["a", "c"]
+    assert uow.changed(replace(ACCOUNTS, lock=False)) == []
+    assert [x.key for x in uow.messages] == ["a", "c"]
+    assert uow.appended(journal) == [{"entry": "a"}, {"entry": "c"}]
+    assert uow.appended(accounts) == ()
+    assert await rows(transactions, "SELECT entry FROM journal") == [("a",), ("c",)]
 
 
 # -- callers ---------------------------------------------------------------------------------------------------------

@@ -174,6 +174,7 @@ async def test_a_refusal_discards_only_its_own_writes_and_is_answered(
 ) -> None:
     a = new_id()
     await processor.process([received(a, 1), received(a, 101), received(a, 2)])
+    assert transactions.commits == 1
     assert await rows(transactions, "SELECT value FROM counters") == [3]
     assert await rows(transactions, "SELECT count(*) FROM journal") == [2]
     assert await rows(transactions, "SELECT count(*) FROM processed_messages") == [3]

@@ -13,12 +13,15 @@ from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.registry import by_class, by_name, reply_type
 from ftgo_messaging.replies import Failure, Reply
+from ftgo_messaging.testing.memory import Memory
+from ftgo_messaging.unit_of_work import UnitOfWork
 from hypothesis import given
 from hypothesis import strategies as st
 
 REPLIES = Channel("test.replies", Kind.REPLY)
 COMMANDS = Channel("test.commands", Kind.COMMAND, key=lambda c: c.order_id)
 EVENTS = Channel("test.events", Kind.EVENT)
+KEYED_EVENTS = Channel("test.keyed-events", Kind.EVENT, key=lambda e: e.order_id)
 
 
 @reply_type("test.reply.Done")
@@ -39,6 +42,11 @@ class DoIt(Command[Done], frozen=True, kw_only=True):
 
 @EVENTS.carries("test.ItHappened", version=2)
 class ItHappened(DomainEvent, frozen=True, kw_only=True):
+    order_id: str
+
+
+@KEYED_EVENTS.carries("test.ItHappenedToo")
+class ItHappenedToo(DomainEvent, frozen=True, kw_only=True):
     order_id: str
 
 
@@ -108,6 +116,60 @@ def test_a_notification_gets_no_reply_and_a_forged_return_address_is_refused() -
 def test_an_event_carries_its_aggregates_version() -> None:
     event = writer.event_message(ItHappened(order_id="o-1"), "e-1", "order", None, "o-1", 7)
     assert (event.key, event.headers[m.SEQUENCE], event.headers[m.SCHEMA]) == ("o-1", "7", "test.ItHappened/v2")
+
+
+@pytest.mark.parametrize("version", [0, -1, m.LAST_SEQUENCE + 1])
+def test_an_events_version_is_one_that_its_readers_believe(version: int) -> None:
+    for believed in (1, m.LAST_SEQUENCE):
+        writer.event_message(ItHappened(order_id="o"), "e", "order", None, "o", believed)
+    with pytest.raises(ValueError, match="is no version"):
+        writer.event_message(ItHappened(order_id="o"), "e", "order", None, "o", version)
+
+
+def test_an_event_is_about_its_subject() -> None:
+    assert writer.event_message(ItHappenedToo(order_id="o"), "e", "order", None, "o", 1).key == "o"
+    with pytest.raises(ValueError, match="the body is about 'o', and the subject is 'p'"):
+        writer.event_message(ItHappenedToo(order_id="o"), "e", "order", None, "p", 1)
+
+
+def test_what_belongs_to_no_channel_of_its_kind_is_not_sent() -> None:
+    with pytest.raises(LookupError, match="no event channel"):
+        writer.event_message(DoIt(order_id="o", quantity=1), "e", "order", None, "o", 1)  # type: ignore[arg-type]
+    with pytest.raises(LookupError, match="no document channel"):
+        writer.document_message(DoIt(order_id="o", quantity=1), "d", "order", None)  # type: ignore[arg-type]
+    with pytest.raises(LookupError, match="no command channel"):
+        writer.command_message(ItHappened(order_id="o"), "c", "order", None, None, None, None)  # type: ignore[arg-type]
+
+
+def test_whoever_causes_a_message_is_named_in_it() -> None:
+    first = writer.event_message(ItHappened(order_id="o"), "e-1", "order", None, "o", 1)
+    assert first.headers[m.CORRELATION_ID] == "e-1"
+    assert m.CAUSATION_ID not in first.headers
+    cause = Message("x-1", "", "", {m.CORRELATION_ID: "c-0", m.TRACEPARENT: "t", m.TRACESTATE: "s"}, b"")
+    headers = writer.event_message(ItHappened(order_id="o"), "e-2", "order", cause, "o", 1).headers
+    names = (m.CORRELATION_ID, m.CAUSATION_ID, m.TRACEPARENT, m.TRACESTATE)
+    assert [headers[name] for name in names] == ["c-0", "x-1", "t", "s"]
+    request = writer.event_message(ItHappened(order_id="o"), "e-3", "order", Message("", "", "", {}, b""), "o", 1)
+    assert m.CAUSATION_ID not in request.headers  # a request has no id that one could look up
+
+
+async def test_a_message_that_no_broker_takes_is_refused_before_anything_is_written() -> None:
+    """In the outbox it would stop its key for ever. Everything that travels counts."""
+    built = command()
+    headers = sum(len(name) + len(value) for name, value in built.headers.items())
+    room = m.LARGEST_MESSAGE - headers - len("ö".encode())
+    writer.check_size(Message(built.id, built.channel, "ö", built.headers, b"x" * room))
+    with pytest.raises(writer.MessageTooLarge, match=f"test.DoIt c-1 has {m.LARGEST_MESSAGE + 1} bytes"):
+        writer.check_size(Message(built.id, built.channel, "ö", built.headers, b"x" * (room + 1)))
+    memory = Memory()
+
+    async def step(uow: UnitOfWork) -> None:
+        uow.send(DoIt(order_id="o", quantity=1))
+        uow.send(DoIt(order_id="o" * m.LARGEST_MESSAGE, quantity=1))
+
+    with pytest.raises(writer.MessageTooLarge):
+        await memory.run(step)
+    assert memory.messages == []
 
 
 @given(st.text())

@@ -67,6 +67,22 @@ async def test_a_lease_is_sure_for_less_than_the_database_grants() -> None:
     assert lease.held == {}
 
 
+async def test_while_shards_are_missing_a_lease_is_asked_for_every_second() -> None:
+    """They may be free at any moment; and the first question is due at once."""
+    clock = Clock()
+
+    class Connection:
+        async def execute(self, *_: object) -> list[tuple[int, int]]:
+            return [(0, 7)]
+
+    lease = Lease([0, 1], 9.0, clock)
+    assert lease.renew_in == 0
+    assert await lease.hold(Connection())  # type: ignore[arg-type]
+    assert lease.renew_in == pytest.approx(1.0)
+    lease.forget()
+    assert (lease.renew_in, lease.held, lease.sure) == (0, {}, False)
+
+
 def test_the_groups_of_any_division_cover_all_shards_once() -> None:
     for of in (1, 2, 3, 4, 64):
         assert sorted(s for i in range(of) for s in shards_of(i, of)) == list(range(SHARDS))

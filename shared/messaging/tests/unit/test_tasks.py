@@ -64,8 +64,8 @@ async def answers(kind: type, outcome: Reply | DomainError | None, **headers: st
     task = decode(Received(channel.name, 0, 0, b"a", pairs, json.dumps({"about": "a"}).encode()), handlers)
     assert task is not None
     assert task.error == ""
-    memory, step = Memory(), task.step()
-    await memory.run(step.run, step.cause)
+    memory, operation = Memory(), task.operation()
+    await memory.run(operation.run, operation.cause)
     assert {(x.channel, x.headers[m.IN_REPLY_TO]) for x in memory.messages} <= {(REPLIES.name, every[m.ID])}
     return memory.sent()
 
@@ -93,4 +93,4 @@ async def test_a_refusal_is_answered_by_its_own_reply_or_by_its_name() -> None:
 
 def test_what_is_no_message_has_nothing_to_run() -> None:
     with pytest.raises(ValueError, match="nothing to run"):
-        Task(Received(COMMANDS.name, 0, 0, None, [], None)).step()
+        Task(Received(COMMANDS.name, 0, 0, None, [], None)).operation()

@@ -45,7 +45,7 @@ class MessageHandlers:
     ) -> Callable[[F], F]:
         """Declare the handler of a type: ``async def create_ticket(command, uow) -> Reply``.
 
-        ``needs`` names the aggregates that a body needs, so that a batch needs them together. ``deduplicate=False`` is
+        ``needs`` names the aggregates that a body needs, so that a batch loads them together. ``deduplicate=False`` is
         for effects that recognise a repetition themselves, by the aggregate's version for instance. With
         ``with_message`` the function takes the message (headers) as its third parameter."""
 
