@@ -83,6 +83,21 @@ async def test_while_shards_are_missing_a_lease_is_asked_for_every_second() -> N
     assert (lease.renew_in, lease.held, lease.sure) == (0, {}, False)
 
 
+async def test_a_tenth_of_a_lease_is_to_spare() -> None:
+    clock = Clock()
+
+    class Connection:
+        async def execute(self, *_: object) -> list[tuple[int, int]]:
+            return [(0, 7)]
+
+    lease = Lease([0], 10.0, clock)
+    assert await lease.hold(Connection())  # type: ignore[arg-type]
+    sure = []
+    for clock.now in (1008.9, 1009.0, 1009.1):
+        sure.append(lease.sure)
+    assert sure == [True, False, False]
+
+
 def test_the_groups_of_any_division_cover_all_shards_once() -> None:
     for of in (1, 2, 3, 4, 64):
         assert sorted(s for i in range(of) for s in shards_of(i, of)) == list(range(SHARDS))
