@@ -258,6 +258,19 @@ async def test_a_round_that_loses_its_lease_tells_what_it_found_and_ends(world: 
     assert await relay.publish_batch() == NOTHING
 
 
+async def test_a_publisher_that_answers_for_fewer_messages_than_it_got_deletes_nothing(world: World) -> None:
+    owner = Owner(world.engine)
+    assert await owner.hold()
+
+    async def one_answer(messages: Sequence[Message]) -> list[bool]:
+        return [True]
+
+    owner.publish = one_answer  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="shorter"):
+        await owner.deliver(await world.rows())
+    assert len(await world.left()) == 2
+
+
 # -- what the polling publisher finds --------------------------------------------------------------------------------
 
 

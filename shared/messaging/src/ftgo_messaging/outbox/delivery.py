@@ -92,11 +92,14 @@ class Delivery:
         self._note_age(rows[0].message)
         acknowledged = await self._publish(connection, [r.message for r in rows])
         failpoint("relay.published")
-        done = [row for row, ok in zip(rows, acknowledged, strict=True) if ok]
-        FAILED.inc(len(rows) - len(done))
+        done: list[Row] = []
+        failed: list[Row] = []
+        for row, ok in zip(rows, acknowledged, strict=True):
+            (done if ok else failed).append(row)
+        FAILED.inc(len(failed))
         deleted = await self.delete(connection, done) if done else 0
         self.stopped.note(
-            failed=[(r.message.channel, r.message.key) for r, ok in zip(rows, acknowledged, strict=True) if not ok],
+            failed=[(r.message.channel, r.message.key) for r in failed],
             passed=[(r.message.channel, r.message.key) for r in done] if self.stopped else (),
         )
         self.status.stopped_keys = len(self.stopped)
