@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
-from ftgo_messaging.aggregates import Aggregates
+from ftgo_messaging.aggregates import Aggregates, Refs
 from ftgo_messaging.channel import Channel
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import Connection, begin, connect
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
-from ftgo_messaging.errors import DomainError, StaleAggregate
+from ftgo_messaging.errors import DomainError, StaleAggregate, TransientError
 from ftgo_messaging.events import DomainEvent
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
@@ -25,7 +25,7 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Operation, Transactions, run_operations
+from ftgo_messaging.transactions import GroupCommit, Operation, Overloaded, Transactions, run_operations
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -295,7 +295,7 @@ def submitted(group: GroupCommit, bodies: Sequence[Any]) -> list[asyncio.Task[An
 async def test_a_caller_that_has_gone_takes_no_answer_from_the_others(
     transactions: Transactions, group: GroupCommit, fate: str
 ) -> None:
-    """It goes while the transaction that all share is running; its own step is done all the same."""
+    """It goes while the transaction that all share is running; its own operation is done all the same."""
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def held(uow: UnitOfWork) -> Account:
@@ -336,3 +336,89 @@ async def test_a_request_that_is_refused_after_its_own_statement_leaves_nothing(
     assert isinstance(answered[0], Refused)
     assert answered[1] == Account("a", 1)
     assert await values(transactions) == {"a": 1}
+
+
+async def test_one_request_more_than_may_wait_is_refused_at_once(transactions: Transactions) -> None:
+    doors = iter([None, None, None, Overloaded("closed")])
+
+    def admit() -> None:
+        if (closed := next(doors, None)) is not None:
+            raise closed
+
+    group = GroupCommit(transactions, limit=2, workers=1, admit=admit)
+    waiting = submitted(group, [lambda uow: added(uow, "a", 1)] * 2)
+    await asyncio.sleep(0)
+    assert group.waiting == 2
+    for sentence in ("2 requests are waiting already", "closed"):
+        with pytest.raises(Overloaded, match=sentence) as refusal:
+            await group.submit(Operation(lambda uow: added(uow, "refused", 1)))
+        assert refusal.value.retry_after == 1
+    group.start()
+    await asyncio.gather(*waiting)
+    assert group.waiting == 0
+    await group.stop()
+    assert await values(transactions) == {"a": 2}
+
+
+async def test_a_stop_finishes_what_is_queued_in_as_few_transactions_as_may_be(transactions: Transactions) -> None:
+    group = GroupCommit(transactions, max_operations=2, workers=1)
+    busy: list[int] = []
+
+    async def counted(uow: UnitOfWork) -> Account:
+        busy.append(group.busy)
+        return await added(uow, "a", 1)
+
+    callers = submitted(group, [counted] * 5)
+    await asyncio.sleep(0)
+    group.start()
+    async with asyncio.timeout(5):
+        await group.stop()
+    assert [account.value for account in await asyncio.gather(*callers)] == [1, 2, 3, 4, 5]
+    assert transactions.commits == 3
+    assert (busy, group.busy) == ([1] * 5, 0)
+    assert all(worker.done() for worker in group.workers)
+
+
+async def test_an_outage_is_told_to_all_who_share_it_and_nobody_is_tried_alone(
+    transactions: Transactions, group: GroupCommit
+) -> None:
+    """With the database away each of them would wait for its own time-out, one after the other."""
+    tried: list[str] = []
+
+    async def away(uow: UnitOfWork) -> None:
+        tried.append("away")
+        raise TransientError("the database is away")
+
+    async def other(uow: UnitOfWork) -> Account:
+        tried.append("other")
+        return await added(uow, "a", 1)
+
+    callers = submitted(group, [other, away])
+    await asyncio.sleep(0)
+    group.start()
+    answered = await asyncio.gather(*callers, return_exceptions=True)
+    assert [type(answer) for answer in answered] == [TransientError] * 2
+    assert tried == ["other", "away"]
+    assert await values(transactions) == {}
+
+
+async def test_stages_of_needs_see_what_the_one_before_has_loaded(transactions: Transactions) -> None:
+    await rows(transactions, "INSERT INTO accounts VALUES ('a', 1), ('b', 2), ('c', 3)")
+    seen: list[Account | None] = []
+
+    def then(uow: UnitOfWork) -> Refs:
+        seen.append(uow.peek(ACCOUNTS, "a"))
+        return [(ACCOUNTS, "b")]
+
+    async def run(uow: UnitOfWork) -> list[Account | None]:
+        return [uow.peek(ACCOUNTS, name) for name in "abc"]
+
+    stages = [lambda _: [(ACCOUNTS, "a")], then]
+    loaded = [Account("a", 1), Account("b", 2), None]
+    assert await transactions.run_operation(Operation(run, stages)) == loaded
+
+    async def both(uow: UnitOfWork, _: Connection) -> list[Any]:
+        return await run_operations(uow, [Operation(run, stages[:1]), Operation(run, stages)])
+
+    assert await transactions.run(both) == [loaded, loaded]
+    assert seen == [Account("a", 1)] * 2
