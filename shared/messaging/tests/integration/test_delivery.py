@@ -1,7 +1,7 @@
 """What a lease is worth: who has lost a shard sends nothing of it, and deletes nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,7 +10,7 @@ import pytest
 from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.connection import Connection, begin, connect
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
@@ -21,7 +21,7 @@ from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 
@@ -211,7 +211,48 @@ async def test_a_shard_that_is_lost_while_kafka_takes_its_time_cuts_the_sending_
         with pytest.raises(LeaseLost, match="another relay took over while"):
             await owner.deliver(rows)
     assert cut_off.is_set()
+    assert owner.lease.renew_in == 0, "it asks again before anything else"
     assert len(await world.left()) == 2
+
+
+class Cut(Connection):
+    """Cannot be used for its next statement."""
+
+    def __init__(self, driver: Any) -> None:
+        super().__init__(driver)
+        self.tried = asyncio.Event()
+
+    async def execute(self, statement: TextClause, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        if not self.tried.is_set():
+            self.tried.set()
+            raise ConnectionResetError
+        return await super().execute(statement, parameters)
+
+
+@pytest.mark.parametrize(("seconds", "left"), [(4.0, 0), (9.1, 2)])
+async def test_a_renewal_that_fails_matters_when_the_lease_may_have_ended(
+    world: World, seconds: float, left: int
+) -> None:
+    owner = Owner(world.engine)
+    assert await owner.hold()
+    rows = await world.rows()
+    owner.now += 4  # it is time to renew
+    async with connect(world.engine) as connection:
+        cut = Cut(connection.driver)
+
+        async def slow(messages: Sequence[Message]) -> list[bool]:
+            owner.now += seconds - 4
+            await cut.tried.wait()
+            await asyncio.sleep(0)
+            return [True] * len(messages)
+
+        owner.publish = slow  # type: ignore[method-assign]
+        if left:
+            with pytest.raises(LeaseLost, match="could not be renewed"):
+                await owner.delivery.deliver(cut, rows)
+        else:
+            assert (await owner.delivery.deliver(cut, rows)).deleted == 2
+    assert len(await world.left()) == left
 
 
 async def test_a_round_tells_what_it_did(world: World) -> None:
@@ -311,3 +352,42 @@ async def test_a_stopped_key_hides_nothing_behind_it(world: World) -> None:
     assert await relay.run_once() == 0
     assert await relay.run_once() == 1
     assert [x.key for x in owner.sent] == ["good"]
+    owner.refuse.clear()
+
+    async def tried_again() -> None:
+        await relay.run_once()
+        assert [x.key for x in owner.sent] == ["good", "bad", "bad"]
+
+    await eventually(tried_again)
+    assert not relay.delivery.stopped
+    assert relay.status.stopped_keys == 0
+
+
+async def test_a_relay_publishes_until_it_is_stopped_and_gives_its_lease_back(world: World) -> None:
+    owner, wake_up = Owner(world.engine), WakeUp()
+    relay = PollingPublisher(world.engine, owner, wake_up)
+    running = asyncio.create_task(relay.run())
+    for n in range(1, 4):
+        await world.commit(message("a"), message("b"))
+        wake_up.ring()
+
+        async def published(n: int = n) -> None:
+            assert len(owner.sent) == 2 * n
+            assert await world.left() == []
+
+        await eventually(published)
+    assert relay.status.last_round > 0
+    assert await world.execute("SELECT 1 FROM relay_lease WHERE expires_at > now()") != []
+    relay.stop()
+    async with asyncio.timeout(5):
+        await running
+    assert await world.execute("SELECT 1 FROM relay_lease WHERE expires_at > now()") == []
+
+
+async def test_a_relay_is_not_ended_by_its_lease_that_cannot_be_given_back(world: World) -> None:
+    relay = PollingPublisher(world.engine, Owner(world.engine), WakeUp())
+    await relay.run_once()
+    await world.execute("ALTER TABLE relay_lease RENAME TO away")
+    await relay.release()
+    assert await world.execute("SELECT 1 FROM away WHERE expires_at > now()") != []
+    await world.execute("ALTER TABLE away RENAME TO relay_lease")

@@ -2,6 +2,7 @@
 
 import pytest
 from ftgo_messaging.outbox.lease import Lease
+from ftgo_messaging.outbox.polling import REST, rest_after
 from ftgo_messaging.outbox.stopped import MOST_KEYS, Stopped
 from ftgo_messaging.outbox.table import SHARDS, shards_of
 
@@ -96,6 +97,10 @@ async def test_a_tenth_of_a_lease_is_to_spare() -> None:
     for clock.now in (1008.9, 1009.0, 1009.1):
         sure.append(lease.sure)
     assert sure == [True, False, False]
+
+
+def test_a_relay_rests_in_proportion_to_what_it_has_moved() -> None:
+    assert [rest_after(moved) for moved in (0, 1, 2, 100, 5000)] == [0, 0, REST / 99, REST, REST]
 
 
 def test_the_groups_of_any_division_cover_all_shards_once() -> None:
