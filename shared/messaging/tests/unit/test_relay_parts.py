@@ -1,10 +1,15 @@
 """The parts of a relay that need no server: what waits after a failure, and how sure a lease is."""
 
+from collections.abc import Sequence
+
 import pytest
+from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.lease import Lease
-from ftgo_messaging.outbox.polling import REST, rest_after
+from ftgo_messaging.outbox.polling import REST, PollingPublisher, rest_after
+from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.stopped import MOST_KEYS, Stopped
 from ftgo_messaging.outbox.table import SHARDS, shards_of
+from sqlalchemy.ext.asyncio import create_async_engine
 
 
 class Clock:
@@ -101,6 +106,38 @@ async def test_a_tenth_of_a_lease_is_to_spare() -> None:
 
 def test_a_relay_rests_in_proportion_to_what_it_has_moved() -> None:
     assert [rest_after(moved) for moved in (0, 1, 2, 100, 5000)] == [0, 0, REST / 99, REST, REST]
+
+
+class Waits(WakeUp):
+    """Notes how long a relay would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    async def wait(self, timeout: float) -> bool:
+        self.seconds.append(timeout)
+        return await super().wait(0)
+
+
+class Nobody:
+    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+        return []
+
+
+async def test_an_idle_relay_asks_less_often_and_a_busy_one_at_once() -> None:
+    waits = Waits()
+    engine = create_async_engine("postgresql+asyncpg://nowhere")
+    relay = PollingPublisher(engine, Nobody(), waits, batch=3, interval=1.0)
+    for found in (3, 0, 0, 0, 0, 0, 1, 0, 3):
+        await relay._wait(found)
+    assert waits.seconds == [0.1, 0.2, 0.4, 0.8, 1.0, 0.05, 0.1]
+    relay.delivery.stopped.note([("c", "k")], [])
+    for found in (0, 0, 0):
+        await relay._wait(found)
+    assert waits.seconds[-1] == pytest.approx(0.1, abs=0.051), "a stopped key is tried again when its time has come"
+    relay.stop()
+    assert await waits.wait(0), "a relay that waits hears that it is to end"
 
 
 def test_the_groups_of_any_division_cover_all_shards_once() -> None:
