@@ -37,7 +37,12 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "outbox/writer": ("unit/test_messages", "unit/test_envelope", "unit/test_gathering", "integration/test_delivery"),
     "sagas": ("unit/test_sagas", "integration/test_sagas_database"),
     "transactions": ("integration/test_one_database", "integration/test_transactions", "integration/test_contained"),
-    "unit_of_work": ("unit/test_sagas", "integration/test_one_database", "integration/test_transactions"),
+    "unit_of_work": (
+        "unit/test_messages",
+        "unit/test_sagas",
+        "integration/test_one_database",
+        "integration/test_transactions",
+    ),
 }
 
 

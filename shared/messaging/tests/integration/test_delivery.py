@@ -375,7 +375,7 @@ async def test_a_relay_publishes_until_it_is_stopped_and_gives_its_lease_back(wo
             assert len(owner.sent) == 2 * n
             assert await world.left() == []
 
-        await eventually(published)
+        await eventually(published, within=5)
     assert relay.status.last_round > 0
     assert await world.execute("SELECT 1 FROM relay_lease WHERE expires_at > now()") != []
     relay.stop()
