@@ -1,6 +1,6 @@
 """HTTP/1.1 as it may be served to strangers: uvicorn's protocol over llhttp, with bounds, and without its surprises.
 
-Why this parser and this much of our own: docs/adr/0009. What uvicorn and llhttp alone would do is said at each method.
+Why this parser and this much of our own: docs/adr/0010. What uvicorn and llhttp alone would do is said at each method.
 """
 
 import asyncio

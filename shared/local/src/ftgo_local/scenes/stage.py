@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -73,6 +74,7 @@ class Stage:
         self.control = control
         self.tell = tell
         self._restaurant: str | None = None
+        self._ahead: timedelta | None = None
 
     # -- REST ------------------------------------------------------------------------------------------------------
 
@@ -121,14 +123,21 @@ class Stage:
         return restaurant
 
     async def order_for(self, consumer: str, lines: Sequence[Line] = SUPPER, restaurant: str | None = None) -> Json:
-        """The body of an order, delivered in an hour."""
+        """The body of an order, delivered in an hour by the service's own clock."""
         return {
             "consumerId": consumer,
             "restaurantId": restaurant or await self.restaurant(),
-            "deliveryTime": in_minutes(60),
+            "deliveryTime": in_minutes(60, await self._clock_ahead()),
             "deliveryAddress": ADDRESS,
             "lineItems": line_items(lines),
         }
+
+    async def _clock_ahead(self) -> timedelta:
+        """By how much the clock of Order, which refuses a time in the past, is ahead of this machine's; asked once."""
+        if self._ahead is None:
+            answer = await self.client.get(f"{self.urls.order}/livez")
+            self._ahead = parsedate_to_datetime(answer.headers["Date"]) - datetime.now(UTC)
+        return self._ahead
 
     async def place(self, consumer: str, lines: Sequence[Line] = SUPPER, restaurant: str | None = None) -> str:
         """Order behind the scenes. Returns the order's id at once; it is not settled yet."""
@@ -212,8 +221,9 @@ def line_items(lines: Sequence[Line]) -> list[Json]:
     return [{"menuItemId": item, "quantity": quantity} for item, quantity in lines]
 
 
-def in_minutes(minutes: int) -> str:
-    return (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+def in_minutes(minutes: int, ahead: timedelta = timedelta()) -> str:
+    """``ahead``: of this machine's clock."""
+    return (datetime.now(UTC) + ahead + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _checked(answer: httpx.Response, status: int) -> Json:
