@@ -1,10 +1,14 @@
-"""A client outside of the containers: ``client.py ORDER_PORT place N | pending SECONDS | settled STATE``.
+"""A client outside of the containers: ``client.py ORDER_PORT place N | pending SECONDS | settled STATE | attack N``.
 
-``place`` prints the ids of N orders; the other two read ids. Standard library only.
+``place`` prints the ids of N orders; ``pending`` and ``settled`` read ids; ``attack`` places an order while N
+connections of each kind of bad client are open. Standard library only.
 """
 
+import contextlib
 import json
 import os
+import resource
+import socket
 import sys
 import time
 import urllib.error
@@ -97,10 +101,42 @@ def settled(port: str, orders: list[str], expected: str) -> None:
     sys.exit(f"not {expected} within {DEADLINE_SECONDS} s: {states}")
 
 
+_HEAD = b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+_BAD_CLIENTS = {
+    "slow bodies": _HEAD + b"Content-Length: 60000\r\n\r\n" + b"x" * 50_000,
+    "slow heads": _HEAD + b"X: " + b"x" * 30_000,
+    "requests behind requests": b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3_000,
+    "answers that nobody reads": b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "larger heads than any": _HEAD + b"X: x\r\n" * 20_000,
+}
+
+
+def attack(port: str, count: int) -> None:
+    """Prints the ids of the orders that were placed meanwhile, one for each kind of bad client."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    for sent in _BAD_CLIENTS.values():
+        connections = [_bad_client(int(port), sent) for _ in range(count)]
+        place(port, 1)
+        for connection in connections:
+            connection.close()
+
+
+def _bad_client(port: int, sent: bytes) -> socket.socket:
+    """Sends as much as is taken at once, reads nothing, and stays."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=15)
+    connection.setblocking(False)
+    with contextlib.suppress(OSError):  # closed by the service already
+        connection.send(sent)
+    return connection
+
+
 def main() -> None:
     port, verb, argument = sys.argv[1:]
     if verb == "place":
         place(port, int(argument))
+        return
+    if verb == "attack":
+        attack(port, int(argument))
         return
     orders = sys.stdin.read().split()
     if not orders:
