@@ -35,6 +35,9 @@ ATTACKS: dict[str, tuple[int, bytes]] = {
 }
 
 
+IN_A_FEW_SECONDS = {"one head of 64 MB", "14 MB of requests", "large slow bodies", "answers that nobody reads"}
+
+
 @pytest.fixture(autouse=True)
 def _enough_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -116,7 +119,9 @@ async def attack(port: int, connections: int, sends: bytes, meanwhile: Callable[
             transport.abort()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [name if name in IN_A_FEW_SECONDS else pytest.param(name, marks=pytest.mark.slow) for name in ATTACKS]
+)
 async def test_an_attack_takes_neither_the_memory_nor_the_place_of_others(name: str) -> None:
     async with running() as (pid, port):
         await attack(port, *ATTACKS[name], lambda: ask(port))
