@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ftgo_local.postgres import Postgres
+from ftgo_messaging import failpoints
 from ftgo_messaging import message as m
 from ftgo_messaging.aggregates import Aggregates, Refs
 from ftgo_messaging.channel import Channel
@@ -400,6 +401,20 @@ async def test_an_outage_is_told_to_all_who_share_it_and_nobody_is_tried_alone(
     assert [type(answer) for answer in answered] == [TransientError] * 2
     assert tried == ["other", "away"]
     assert await values(transactions) == {}
+
+
+async def test_an_error_that_nobody_foresaw_is_told_and_ends_no_worker(
+    transactions: Transactions, group: GroupCommit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ended would leave all later requests waiting for ever."""
+    monkeypatch.setattr(failpoints, "_armed", failpoints.parse("group_commit.collected=raise"))
+    callers = submitted(group, [lambda uow: added(uow, "a", 1)] * 2)
+    await asyncio.sleep(0)
+    group.start()
+    async with asyncio.timeout(5):
+        answered = await asyncio.gather(*callers, return_exceptions=True)
+        assert [type(answer) for answer in answered] == [failpoints.FailpointReached] * 2
+        assert await group.submit(Operation(lambda uow: added(uow, "a", 1))) == Account("a", 1)
 
 
 async def test_stages_of_needs_see_what_the_one_before_has_loaded(transactions: Transactions) -> None:
