@@ -66,7 +66,7 @@ async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[b
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder),
     }
-    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT, "--tb=no")
+    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT, "--timeout=20", "--tb=no")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", *options, *tests),
         cwd=copy,

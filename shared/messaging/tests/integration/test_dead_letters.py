@@ -216,6 +216,8 @@ async def test_a_redrive_handles_the_letter_once_and_its_followers_in_order(
     assert {state for state, _ in await states(transactions)} == {"REDRIVEN"}
     with pytest.raises(NotResolvable, match="REDRIVEN"):
         await ordered(transactions, letter)
+    with pytest.raises(NotResolvable, match="there is nothing to discard"):
+        await discarded(transactions, letter)
 
 
 async def test_a_redrive_that_fails_is_dead_again_and_a_follower_that_fails_stops_the_queue(
