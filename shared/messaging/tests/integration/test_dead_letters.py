@@ -15,7 +15,7 @@ from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel, Poison
 from ftgo_messaging.commands import Command
 from ftgo_messaging.connection import begin, connect
-from ftgo_messaging.consumer.batch import BatchProcessor
+from ftgo_messaging.consumer.batch import HANDLED, BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import DomainError, TransientError
@@ -35,6 +35,7 @@ from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from structlog.testing import capture_logs
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -201,6 +202,40 @@ async def test_parked_keys_and_letters_are_counted(
     assert PARKED.labels("letters")._value.get() == LETTERS.labels("letters", "DEAD")._value.get() == 0
 
 
+async def test_messages_are_counted_by_what_became_of_them(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    def counts() -> dict[str, float]:
+        outcomes = ("handled", "duplicate", "ignored", "dead", "parked")
+        return {outcome: HANDLED.labels("letters", outcome)._value.get() for outcome in outcomes}
+
+    before = counts()
+    bugs.poison = {2}
+    with capture_logs() as told:
+        await processor.process([received("b", 1), again := received("a", 1), received("a", 2), received("a", 3)])
+    await processor.process([again, again])
+    await BatchProcessor(MessageHandlers("letters"), transactions).process([received("a", 4)])
+    after = counts()
+    levels = [(line["event"], line["log_level"]) for line in told if line["event"] != "batch.failed"]
+    assert levels == [("message.dead", "error"), ("message.parked", "warning")]
+    assert {outcome: after[outcome] - before[outcome] for outcome in before} == {
+        "handled": 2,
+        "duplicate": 2,
+        "ignored": 1,
+        "dead": 1,
+        "parked": 1,
+    }
+
+
+async def test_a_record_is_made_a_dead_letter_without_being_tried(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    await processor.make_dead_letter(received("a", 1), "unreadable")
+    assert await states(transactions) == [("DEAD", 1)]
+    assert await rows(transactions, "SELECT error FROM dead_letters") == ["unreadable"]
+    assert await done_of(transactions, "a") == []
+
+
 async def test_a_redrive_handles_the_letter_once_and_its_followers_in_order(
     transactions: Transactions, processor: BatchProcessor, bugs: Bugs
 ) -> None:
@@ -209,8 +244,10 @@ async def test_a_redrive_handles_the_letter_once_and_its_followers_in_order(
     bugs.poison = set()
     letter = await first(transactions)
     await asyncio.gather(*(ordered(transactions, letter) for _ in range(4)))
-    await asyncio.gather(*(Redriver(processor).run_once() for _ in range(4)))
-    await Redriver(processor).run_once()
+    with capture_logs() as told:
+        await asyncio.gather(*(Redriver(processor).run_once() for _ in range(4)))
+        await Redriver(processor).run_once()
+    assert [line["letter"] for line in told] == list(range(letter, letter + 19)), "each is told once"
     await processor.process([received("a", 20)])
     assert await done_of(transactions, "a") == list(range(1, 21))
     assert {state for state, _ in await states(transactions)} == {"REDRIVEN"}
@@ -256,6 +293,57 @@ async def test_a_redrive_in_trouble_is_tried_again(
     bugs.transient = set()
     await Redriver(processor).run_once()
     assert await states(transactions) == [("REDRIVEN", 1)]
+
+
+async def test_a_letter_that_still_cannot_be_decoded_is_dead_again(
+    transactions: Transactions, processor: BatchProcessor
+) -> None:
+    await processor.process([replace(received("a", 1), body=b"{broken")])
+    await ordered(transactions, await first(transactions))
+    assert await Redriver(processor).run_once() == 1
+    assert await states(transactions) == [("DEAD", 2)]
+
+
+async def test_a_letter_that_nobody_handles_any_more_is_done(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1}
+    await processor.process([received("a", 1)])
+    await ordered(transactions, await first(transactions))
+    await Redriver(BatchProcessor(MessageHandlers("letters"), transactions)).run_once()
+    assert await states(transactions) == [("REDRIVEN", 1)]
+    assert await done_of(transactions, "a") == []
+
+
+async def test_a_redrive_that_is_refused_after_a_statement_of_its_own_leaves_nothing_but_the_answer(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {40300}
+    await processor.process([received("a", 40300, **{m.REPLY_CHANNEL: ANSWERS.name})])
+    bugs.poison = set()
+    await ordered(transactions, await first(transactions))
+    await Redriver(processor).run_once()
+    assert await states(transactions) == [("REDRIVEN", 1)]
+    assert await done_of(transactions, "a") == []
+    assert await rows(transactions, "SELECT channel FROM outbox") == [ANSWERS.name]
+
+
+async def test_a_running_redriver_finds_what_was_ordered(
+    transactions: Transactions, processor: BatchProcessor, bugs: Bugs
+) -> None:
+    bugs.poison = {1}
+    await processor.process([received("a", 1)])
+    bugs.poison = set()
+    await ordered(transactions, await first(transactions))
+
+    async def redriven() -> None:
+        assert await states(transactions) == [("REDRIVEN", 1)]
+
+    running = asyncio.create_task(Redriver(processor).run(every=0.01))
+    await eventually(redriven)
+    running.cancel()
+    await asyncio.wait([running])
+    assert running.cancelled()
 
 
 async def test_a_discard_keeps_the_row_and_lets_the_key_go_on(
