@@ -299,9 +299,11 @@ async def test_a_letter_that_still_cannot_be_decoded_is_dead_again(
     transactions: Transactions, processor: BatchProcessor
 ) -> None:
     await processor.process([replace(received("a", 1), body=b"{broken")])
+    why = await rows(transactions, "SELECT error FROM dead_letters")
     await ordered(transactions, await first(transactions))
     assert await Redriver(processor).run_once() == 1
     assert await states(transactions) == [("DEAD", 2)]
+    assert why[0] in (await rows(transactions, "SELECT error FROM dead_letters"))[0]
 
 
 async def test_a_letter_that_nobody_handles_any_more_is_done(
