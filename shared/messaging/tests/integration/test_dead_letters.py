@@ -14,14 +14,14 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging import message as m
 from ftgo_messaging.channel import Channel, Poison
 from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.connection import Connection, begin, connect
 from ftgo_messaging.consumer.batch import HANDLED, BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import DomainError, TransientError
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED, NoSuchDeadLetter, NotResolvable
+from ftgo_messaging.inbox.dead_letters import UNRESOLVED, Key, NoSuchDeadLetter, NotResolvable
 from ftgo_messaging.inbox.deduplicator import Claim, claim
 from ftgo_messaging.inbox.letter import DeadLetter, State
 from ftgo_messaging.inbox.unresolved import LETTERS, PARKED, Unresolved
@@ -180,6 +180,27 @@ async def test_a_body_that_cannot_be_decoded_parks_its_key_within_the_batch(
     await processor.process([received("a", 1), broken, received("a", 2)])
     assert await done_of(transactions, "a") == [1]
     assert await states(transactions) == [("DEAD", 1), ("PARKED", 0)]
+
+
+async def test_whether_keys_are_parked_is_asked_only_where_it_may_matter(
+    transactions: Transactions, processor: BatchProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement less for nearly every batch."""
+    asked: list[set[Key]] = []
+    parked_keys = dead_letters.parked_keys
+
+    async def count(connection: Connection, consumer: str, keys: set[Key]) -> set[Key]:
+        asked.append(keys)
+        return await parked_keys(connection, consumer, keys)
+
+    monkeypatch.setattr(dead_letters, "parked_keys", count)
+    record = received("a", 1)
+    await processor.process([record, received("b", 1)])
+    assert asked == []
+    await processor.process([record])
+    assert asked == [{(ORDERS.name, b"a")}], "its first owner may have parked the key meanwhile"
+    await processor.process([replace(received("b", 2), body=b"{broken")])
+    assert asked[1:] == [{(ORDERS.name, b"b")}], "what claims no id has waited for nobody"
 
 
 async def test_parked_keys_and_letters_are_counted(
