@@ -1,5 +1,7 @@
 """Messages on the wire: names, headers, bodies, and what is refused."""
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 from ftgo_messaging import codec
@@ -86,6 +88,17 @@ def test_a_command_is_keyed_by_its_aggregate_and_names_its_return_address() -> N
     assert (built.channel, built.key, built.type) == ("test.commands", "o-1", "test.DoIt")
     assert built.headers[m.REPLY_CHANNEL] == "test.replies"
     assert built.headers[m.CORRELATION_ID] == "c-1"
+
+
+def test_a_command_and_its_reply_name_the_saga_and_the_time() -> None:
+    before = datetime.now(UTC) - timedelta(milliseconds=1)  # which is left out below
+    asked = command()
+    reply = writer.reply_message(Done(ticket_id="t"), "r-1", "kitchen", asked)
+    assert reply is not None
+    for message, source, subject in ((asked, "order", "o-1"), (reply, "kitchen", "s-1")):
+        assert (message.headers[m.SAGA_TYPE], message.headers[m.SAGA_ID]) == ("Saga", "s-1")
+        assert (message.headers[m.SOURCE], message.headers[m.SUBJECT]) == (source, subject)
+        assert before <= datetime.fromisoformat(message.headers[m.TIME]) <= datetime.now(UTC)
 
 
 def test_a_command_channel_needs_a_key_rule() -> None:
