@@ -129,6 +129,31 @@ async def test_a_restart_is_no_gap_and_repeats_nothing(world: World) -> None:
     assert [gaps(reason) for reason in ("gone", "lost", "moved", "another server")] == before
 
 
+async def test_it_tails_only_when_the_table_has_been_read_to_its_end(world: World) -> None:
+    """What was committed before the slot was made no stream shows, however many batches the sweep takes."""
+    await world.commit(*range(200))
+    relay = await ready(world.relay(batch=2))
+    assert world.broker.numbers == list(range(200))
+    await relay.release()
+
+
+async def test_what_came_by_the_log_needs_no_sweep(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.commit(0)
+    assert await relay.run_once() == 1
+    assert not relay.sweeping
+    await relay.release()
+
+
+async def test_a_quiet_relay_renews_its_lease(world: World) -> None:
+    relay = await ready(world.relay(lease_seconds=1000))
+    relay.lease._asked -= 400  # so long ago
+    assert relay.lease.renew_in == 0
+    await relay.run_once()
+    assert relay.lease.renew_in > 300
+    await relay.release()
+
+
 async def test_a_dropped_slot_is_noticed_and_nothing_is_lost(world: World) -> None:
     relay = await ready(world.relay())
     await world.commit(0)
