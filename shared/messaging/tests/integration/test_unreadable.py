@@ -115,8 +115,15 @@ class Scene:
         await client.bootstrap()
         try:
             client.set_topics([self.channel.name])
-            await client.force_metadata_update()
-            leader = client.cluster.leader_for_partition(TopicPartition(self.channel.name, 0))
+
+            async def led() -> Any:
+                """A topic that was made a moment ago may not be known to the broker's metadata yet."""
+                await client.force_metadata_update()
+                leader = client.cluster.leader_for_partition(TopicPartition(self.channel.name, 0))
+                assert leader not in {None, -1}
+                return leader
+
+            leader = await eventually(led)
             for each in batches:
                 answer = await client.send(leader, ProduceRequest(None, -1, 5000, [(self.channel.name, [(0, each)])]))
                 assert answer.topics[0][1][0][1] == 0, answer
