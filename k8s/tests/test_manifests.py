@@ -206,17 +206,6 @@ def test_workers_are_scaled_by_the_groups_they_belong_to(production: list[Manife
         named(production, "Deployment", scaled["scaleTargetRef"]["name"])
 
 
-def test_keda_knows_what_the_triggers_say(production: list[Manifest]) -> None:
-    source = (keda() / "kafka_scaler.go").read_text()
-    for scaled in of_kind(production, "ScaledObject"):
-        for trigger in scaled["spec"]["triggers"]:
-            assert trigger["type"] == "kafka"
-            for name in trigger["metadata"]:
-                assert f'"{name}"' in source, name
-            # Otherwise more workers than partitions would be started, and idle.
-            assert "allowIdleConsumers" not in trigger["metadata"]
-
-
 def consumer_groups(service: str) -> set[str]:
     """The names that the service's code gives to MessageHandlers and to Orchestrator.handlers."""
     names = set()
