@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+from ftgo_local.deployment import until_ready
+from ftgo_local.errors import PlatformError
 from ftgo_local.scenes import SCENES
 from ftgo_local.scenes.stage import Stage, Unexpected, expect, in_minutes
 from ftgo_local.seed import Urls
@@ -68,6 +70,11 @@ async def main(names: list[str]) -> int:
         if unknown := set(names) - set(known):
             print(f"no such journey: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
             return 2
+        try:
+            await until_ready(client, vars(stage.urls), stage.kafka)
+        except PlatformError as error:
+            print(error, file=sys.stderr)
+            return 1
         failed = 0
         for name in names or known:
             began = time.monotonic()

@@ -1,16 +1,21 @@
-"""The job that creates the topics: ``python -m ftgo_contracts.create_topics``. Running it again changes nothing."""
+"""The job that creates the topics: ``python -m ftgo_contracts.create_topics``. Running it again changes nothing, and it
+waits for a Kafka that is not there yet (``ftgo_messaging.waiting``)."""
 
 import asyncio
 import os
 import sys
 
-from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+from ftgo_messaging.kafka.reach import REFUSALS, passes, reach
+from ftgo_messaging.kafka.topics import PARTITIONS, WrongPartitions, ensure_topics
+from ftgo_messaging.waiting import NotThere, wait_for
 
 from ftgo_contracts.channels import ALL_CHANNELS
 
+CURE = "Is it up, and is FTGO_KAFKA_BOOTSTRAP its address?"
+
 
 def main() -> None:
-    """Exit code 2 with a sentence when the environment is wrong; any error of Kafka is raised."""
+    """Exit code 2 with a sentence when the environment is wrong, 1 with one when Kafka refuses or never comes."""
     bootstrap = os.environ.get("FTGO_KAFKA_BOOTSTRAP", "")
     replication = os.environ.get("FTGO_KAFKA_REPLICATION", "1")
     if not bootstrap:
@@ -18,7 +23,18 @@ def main() -> None:
     if not replication.isdecimal() or int(replication) < 1:
         _refuse(f"FTGO_KAFKA_REPLICATION: a number of brokers from 1, not {replication!r}")
     names = [c.name for c in ALL_CHANNELS]
-    created = asyncio.run(ensure_topics(bootstrap, names, PARTITIONS, replication_factor=int(replication)))
+
+    async def create() -> list[str]:
+        await reach(bootstrap)
+        return await ensure_topics(bootstrap, names, PARTITIONS, replication_factor=int(replication))
+
+    waiting = wait_for(
+        f"Kafka at {bootstrap}", create, CURE, passes=passes, refusals=(*REFUSALS, WrongPartitions), each=30
+    )
+    try:
+        created = asyncio.run(waiting)
+    except NotThere as error:
+        sys.exit(str(error))
     print(f"topics: {len(created)} created, {len(names) - len(created)} were there")
 
 

@@ -2,7 +2,7 @@
 
 May be run again and again: ids are remembered in a file, and what exists is not made again. It needs nothing but the
 four URLs: ``python -m ftgo_local.seed`` reads FTGO_CONSUMER_URL, FTGO_KITCHEN_URL, FTGO_ACCOUNTING_URL, FTGO_ORDER_URL
-and FTGO_SEED_FILE.
+and FTGO_SEED_FILE. It waits for services that are not ready yet.
 """
 
 import asyncio
@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from ftgo_messaging.waiting import seconds_to_wait
 
+from ftgo_local.deployment import until_ready
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import read_json, replace
 from ftgo_local.ports import chosen_ports
 from ftgo_local.state import state_directory
 
-DEADLINE_SECONDS = 60.0
 POOR_CREDIT_LIMIT = "10.00"
 
 CONSUMERS = {
@@ -80,12 +81,14 @@ class Urls:
 async def seed(urls: Urls, file: Path) -> dict[str, dict[str, str]]:
     """Make what is missing, wait until Order knows it, return the ids: {"consumers": {...}, "restaurants": {...}}.
 
-    Raises PlatformError when a service refuses, or when Order has not heard of them within a minute. The file is
-    written after every step, so that one that was broken off goes on where it stood.
+    Raises PlatformError when a service refuses, or after FTGO_WAIT_SECONDS without one, or without Order having heard
+    of them. The file is written after every step, so that one that was broken off goes on where it stood.
     """
     async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+        seeding = _Seed(client, urls, file)
+        await until_ready(client, vars(urls))
         try:
-            return await _Seed(client, urls, file).run()
+            return await seeding.run()
         except httpx.HTTPError as error:
             raise PlatformError(f"A service does not answer: {error!r}.", "See `ftgo status`.") from error
 
@@ -141,13 +144,14 @@ class _Seed:
         return not must_be_blocked or answer.json().get("status") == "BLOCKED"
 
     async def _eventually(self, what: str, condition: Callable[[], Awaitable[bool]]) -> None:
+        seconds = seconds_to_wait()
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
+            async with asyncio.timeout(seconds):
                 while not await condition():  # noqa: ASYNC110 - the condition is in another process
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise PlatformError(
-                f"Waited {DEADLINE_SECONDS:.0f} s in vain until: {what}.",
+                f"Waited {seconds:g} s in vain until: {what}.",
                 "Is every service ready (`ftgo status`), and what do the logs tell (`ftgo logs order`)?",
             ) from None
 

@@ -1,15 +1,18 @@
 """Runs the Alembic migrations that lie in a service's package, ``<package>/migrations/versions``."""
 
 import asyncio
-import time
+import sys
 from importlib import resources
 from typing import Any
 
+import asyncpg
 from alembic import context
 from alembic.command import upgrade
 from alembic.config import Config
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.errors import sqlstate
+from ftgo_messaging.waiting import NotThere, reason, wait_for
 from sqlalchemy import MetaData, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
@@ -17,20 +20,28 @@ from ftgo_service_kit.database import async_url
 from ftgo_service_kit.grants import Granted, grant
 from ftgo_service_kit.settings import ServiceSettings
 
-_PATIENCE_SECONDS = 30
+_NO_RIGHT = "42501"
 _LOCK = text("SELECT pg_advisory_lock(82081)")  # any number, but the same in every process
 
 
 def migrate(package: str, settings: ServiceSettings) -> None:
     """What a service's ``migrate`` command does: bring the database to the newest version as the owner of its tables,
-    and grant the running service and its tailing relay what they need."""
+    and grant the running service and its tailing relay what they need. Exit code 1 with a sentence when the database
+    refuses, or never comes."""
     owner = settings.migration_database_url
     granted = Granted(_role(settings.database_url), _role(settings.relay_database_url)) if owner else None
-    run_migrations(package, owner or settings.database_url, granted)
+    variable = f"{settings.model_config.get('env_prefix', '')}{'MIGRATION_' if owner else ''}DATABASE_URL"
+    try:
+        run_migrations(package, owner or settings.database_url, granted, f"Is it up, and is {variable} right?")
+    except NotThere as error:
+        sys.exit(str(error))
 
 
-def run_migrations(package: str, database_url: str, granted: Granted | None = None) -> None:
-    """Bring the database to the newest version. Waits up to 30 s until it answers; wrong credentials fail at once.
+def run_migrations(
+    package: str, database_url: str, granted: Granted | None = None, cure: str = "Is it up, and is its URL right?"
+) -> None:
+    """Bring the database to the newest version. Waits for it (``ftgo_messaging.waiting``); raises NotThere, with the
+    cure given, at the deadline, and at once when it refuses: a wrong password, a missing right.
 
     Several processes may call it together: they run one after the other, and the later ones find nothing to do.
     Each revision is one transaction. Not for several threads of one process."""
@@ -40,18 +51,20 @@ def run_migrations(package: str, database_url: str, granted: Granted | None = No
     config.set_main_option("script_location", folder)
     config.attributes["database_url"] = database_url
     config.attributes["granted"] = granted
+    config.attributes["cure"] = cure
     upgrade(config, "head")
 
 
 def run_env(metadata: MetaData) -> None:
     """What a service's ``migrations/env.py`` calls."""
     attributes = context.config.attributes
-    asyncio.run(_migrate(metadata, attributes["database_url"], attributes.get("granted")))
+    asyncio.run(_migrate(metadata, attributes["database_url"], attributes.get("granted"), attributes["cure"]))
 
 
-async def _migrate(metadata: MetaData, database_url: str, granted: Granted | None) -> None:
+async def _migrate(metadata: MetaData, database_url: str, granted: Granted | None, cure: str) -> None:
     engine = create_async_engine(async_url(database_url), poolclass=NullPool)
-    connection = await _connect(engine)
+    what = f"PostgreSQL at {engine.url.host}:{engine.url.port or 5432}"
+    connection = await wait_for(what, lambda: _connect(engine), cure, refusals=(asyncpg.PostgresError, DBAPIError))
     try:
         # A lock of the session, given back with the connection; each migration commits for itself.
         await connection.execute(_LOCK)
@@ -61,20 +74,16 @@ async def _migrate(metadata: MetaData, database_url: str, granted: Granted | Non
         if granted:
             await grant(connection, granted)
             await connection.commit()
+    except DBAPIError as error:
+        if sqlstate(error) != _NO_RIGHT:
+            raise
+        raise NotThere(f"{what} refuses: {reason(error)}. {cure}") from error
     finally:
         await connection.close()
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    """The first connection that succeeds. "Refused" and "is starting up" are worth waiting for."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            return await engine.connect()
-        except Exception as error:
-            if not is_transient(error) or time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.2)
+    return await engine.connect()
 
 
 def _run(connection: Any, metadata: MetaData) -> None:

@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +14,7 @@ import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from ftgo_local.kafka import Kafka
+from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.kafka.topics import ensure_topics
@@ -321,10 +322,79 @@ async def test_a_migration_waits_for_the_database(dsn, postgres: Postgres):
     assert refused == 2
 
 
-async def test_a_migration_with_a_wrong_password_fails_at_once(dsn, postgres: Postgres):
-    began = time.monotonic()
-    process = await _process(postgres.dsn("ftgo_small", "ftgo_small", "wrong"), NO_KAFKA, 1, "migrate")
+@pytest.mark.embedded("its address must be known before it starts")
+async def test_a_migration_waits_for_a_server_that_starts_later(dsn, postgres: Postgres):
+    await asyncio.to_thread(postgres.stop)
+    process = await _process(dsn, NO_KAFKA, 1, "migrate")
+    try:
+        first = await process.stdout.readline()
+        assert first.decode() == (
+            f"Waiting for PostgreSQL at 127.0.0.1:{postgres.port} (0 of 120 s): connection refused\n"
+        )
+    finally:
+        await postgres.start()
     said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+
+
+async def test_a_migration_tells_what_waiting_does_not_cure(dsn, postgres: Postgres):
+    """At once: a wrong password, a database that is not there, a right that is missing."""
+    await postgres.create_services(["other"])
+    other = postgres.dsn("ftgo_other", "ftgo_small")
+    cases = {
+        postgres.dsn("ftgo_small", "ftgo_small", "wrong"): 'password authentication failed for user "ftgo_small"',
+        postgres.dsn("ftgo_smell", "ftgo_small"): 'database "ftgo_smell" does not exist',
+        other: 'permission denied for database "ftgo_other"',
+        postgres.service_dsn("other"): "permission denied for schema public",
+    }
+    for wrong, why in cases.items():
+        process = await _process(wrong, NO_KAFKA, 1, "migrate")
+        said = (await process.communicate())[0].decode()
+        assert process.returncode == 1, said
+        assert said.startswith(f"PostgreSQL at 127.0.0.1:{postgres.port} refuses: {why}"), said
+        assert "FTGO_SMALL_DATABASE_URL" in said
+        assert said.count("\n") == 1, said
+
+
+async def test_a_migration_whose_server_never_comes_is_told_in_a_sentence(dsn, postgres: Postgres, monkeypatch):
+    monkeypatch.setenv("FTGO_WAIT_SECONDS", "1")
+    port = free_port()
+    process = await _process(dsn.replace(f":{postgres.port}/", f":{port}/"), NO_KAFKA, 1, "migrate")
+    said = (await process.communicate())[0].decode()
     assert process.returncode == 1
-    assert b"password authentication failed" in said
-    assert time.monotonic() - began < 15
+    last = said.splitlines()[-1]
+    assert last.startswith(f"PostgreSQL at 127.0.0.1:{port} was not there within 1 s: connection refused. ")
+    assert "Traceback" not in said
+
+
+@pytest.mark.embedded("their addresses must be known before they start")
+async def test_a_service_outlives_a_start_before_its_servers(dsn, platform: Platform, kafka: Kafka):
+    """It answers, is not ready, and becomes ready when they are there."""
+    await ensure_topics(kafka.bootstrap, ["small.events"])
+    await asyncio.to_thread(platform.postgres.stop)
+    await asyncio.to_thread(platform.kafka.stop)
+    async with AsyncExitStack() as stack:
+        try:
+            process, http = await stack.enter_async_context(running(dsn, kafka.bootstrap))
+            answer = await http.get("/readyz")
+            assert answer.status_code == 503
+            assert answer.json()["database"] != "ok"
+        finally:
+            await platform.start_postgres()
+            await platform.start_kafka()
+        await until_ready(http)
+        assert process.returncode is None
+
+
+async def test_a_service_outlives_a_start_before_its_names_are_known(dsn, postgres: Postgres):
+    nowhere = dsn.replace(f"127.0.0.1:{postgres.port}", "postgres.invalid:5432")
+    async with running(nowhere, "kafka.invalid:9092") as (process, http):
+
+        async def tried() -> None:
+            answer = await http.get("/readyz")
+            assert (answer.status_code, answer.json()["relay"]) == (503, "idle")
+
+        await eventually(tried)
+        process.send_signal(signal.SIGTERM)
+        said, _ = await process.communicate()
+        assert process.returncode == 0, said.decode()

@@ -10,6 +10,7 @@ import sys
 
 import httpx
 
+from ftgo_local.deployment import until_ready
 from ftgo_local.errors import PlatformError
 from ftgo_local.scenes import SCENES
 from ftgo_local.scenes.stage import Stage
@@ -29,6 +30,7 @@ async def main() -> None:
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
         stage = Stage(client, urls, kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
         stage.tell = lambda text: print(shown(text, urls), flush=True)
+        await until_ready(client, vars(urls), stage.kafka)
         await show(SCENES, stage)
 
 
@@ -37,5 +39,3 @@ if __name__ == "__main__":
         asyncio.run(main())
     except PlatformError as error:
         sys.exit(f"\n{error}")
-    except httpx.ConnectError as error:
-        sys.exit(f"FTGO is not up: {error}")

@@ -21,8 +21,8 @@ async def ensure_topics(
     """Create the missing topics; returns their names. Raises WrongPartitions when an existing one differs."""
     wanted = sorted(set(names))
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
     try:
+        await admin.start()
         existing = set(await admin.list_topics())
         missing = [n for n in wanted if n not in existing]
         if missing:

@@ -14,7 +14,7 @@ from ftgo_messaging.message import Kind
 from ftgo_messaging.transactions import Operation
 from ftgo_messaging.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
-from ftgo_service_kit.migrations import run_migrations
+from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.service import Part, Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings
 from pydantic_settings import SettingsConfigDict
@@ -93,7 +93,7 @@ async def beside(request: Request) -> int:
 def main() -> None:
     settings = read_settings(Settings)
     if sys.argv[1:] == ["migrate"]:
-        run_migrations("small_service", settings.database_url)
+        migrate("small_service", settings)
         return
     service = Service("small", settings)
     service.consumers = [ChannelConsumer("small", [NOTES], HANDLERS, service.transactions, settings.kafka_bootstrap)]
