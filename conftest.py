@@ -12,6 +12,8 @@ from ftgo_local.environment import settle
 from ftgo_local.kafka import Kafka
 from ftgo_local.platform import Platform
 from ftgo_local.postgres import Postgres
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # structlog's default shows the local variables of every frame: seconds of formatting, and the event loop stands.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, plain])
+    # An example that takes long is no fault: a busy machine leaves a process waiting for longer than 0.2 s at times.
+    hypothesis_settings.register_profile("ftgo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis_settings.load_profile("ftgo")
     config.addinivalue_line("markers", "slow: run by `make test-slow`, not by `make test`")
     config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
 
