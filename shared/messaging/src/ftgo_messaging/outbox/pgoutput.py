@@ -78,7 +78,7 @@ def decode(payload: bytes) -> Event | None:
                 return _message(payload)
             case b"Y" | b"O" | b"U" | b"D" | b"T":
                 return None
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise ValueError(f"cut off, or not pgoutput: {payload[:40]!r}: {error}") from error
     raise ValueError(f"not pgoutput version 1: {payload[:40]!r}")
 
