@@ -193,6 +193,7 @@ async def test_a_database_that_is_away_pauses_the_consumer_and_costs_nothing(
     assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [(0,)]
 
 
+@pytest.mark.timeout(300)
 async def test_a_broker_that_is_away_for_long_is_waited_for(
     transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka
 ) -> None:
@@ -208,7 +209,7 @@ async def test_a_broker_that_is_away_for_long_is_waited_for(
                     await asyncio.shield(watching)
             assert not consumer.progress_ok
         finally:
-            await kafka.start()
+            await kafka.start(timeout=180)
         await publish(kafka, channel, keys, range(5, 10))
         await until_noted(transactions, keys, range(10), within=60)
         assert not watching.done()
