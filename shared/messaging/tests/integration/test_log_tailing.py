@@ -19,29 +19,34 @@ from ftgo_messaging.errors import TransientError
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.outbox.log_tailing import LogTailing
+from ftgo_messaging.outbox.log_stream import StreamBroken
+from ftgo_messaging.outbox.log_tailing import LOOK_SECONDS, LogTailing
 from ftgo_messaging.outbox.pgoutput import lsn_of
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from prometheus_client import REGISTRY
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 SLOT = "tailing_relay_0_of_1"
 
 
 class Recorder:
-    """A broker that remembers; ``gate`` closed, it is slow; ``dies_after`` that many messages, its relay fails."""
+    """A broker that remembers; ``gate`` closed, it is slow; ``dies_after`` that many messages, its relay fails; when it
+    ``refuses``, it takes nothing."""
 
     def __init__(self) -> None:
         self.published: list[Message] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.dies_after: int | None = None
+        self.refuses = False
 
     async def publish(self, messages: Sequence[Message]) -> list[bool]:
         await self.gate.wait()
+        if self.refuses:
+            return [False] * len(messages)
         for message in messages:
             if self.dies_after is not None and len(self.published) >= self.dies_after:
                 raise SystemError("died")
@@ -428,3 +433,112 @@ async def test_without_the_right_to_replicate_it_polls(world: World, postgres: P
     finally:
         await admin.execute("ALTER ROLE ftgo_tailing REPLICATION")
         await admin.close()
+
+
+# -- rounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_sweep_has_published_the_log_brings_no_second_time(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.commit(0)
+    relay.sweeping = True
+    assert await relay.run_once() == 1
+    assert not relay.sweeping
+    assert await relay.run_once() == 0
+    assert world.broker.numbers == [0]
+    await relay.release()
+
+
+async def test_a_broken_stream_is_told_and_opened_again(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.execute("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+
+    async def broken() -> None:
+        with pytest.raises(StreamBroken):
+            await relay.run_once()
+
+    await eventually(broken)
+    await world.commit(0)
+    await ready(relay)
+    await world.commit(1)
+    await everything(relay)
+    assert world.broker.numbers == [0, 1]
+    await relay.release()
+
+
+async def test_a_relay_whose_lease_has_gone_leaves_the_slot_to_its_successor(world: World) -> None:
+    relay = await ready(world.relay(lease_seconds=1000))
+    await world.execute("UPDATE relay_lease SET owner = 'another', expires_at = now() + interval '1 hour'")
+    relay.lease._asked -= 400  # so long ago: it is to be renewed
+    assert await relay.run_once() == 0
+    assert (relay.status.role, relay.sweeping) == ("standby", True)
+
+    async def left() -> None:
+        assert await world.execute("SELECT 1 FROM pg_replication_slots WHERE active") == []
+
+    await eventually(left)
+    await world.execute("UPDATE relay_lease SET expires_at = now() - interval '1 second'")
+    successor = await ready(world.relay())
+    assert successor.status.role == "owner"
+    await successor.release()
+    await relay.release()
+
+
+async def test_a_row_that_the_log_does_not_bring_is_missed_and_swept(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.execute("ALTER PUBLICATION outbox_inserts DROP TABLE outbox")
+    await world.commit(0)
+    await world.execute("ALTER PUBLICATION outbox_inserts ADD TABLE outbox")
+    assert await relay.run_once() == 0
+    for _ in range(2):  # a row may be on its way at the first look
+        assert world.broker.numbers == []
+        relay._looked_at -= LOOK_SECONDS + 1
+        await relay.run_once()
+    assert world.broker.numbers == [0]
+    await relay.release()
+
+
+async def test_a_relay_that_waits_for_the_log_hears_that_it_is_to_end(world: World) -> None:
+    relay = await ready(world.relay(interval=1000, lease_seconds=3000))
+    running = asyncio.create_task(relay.run())
+    await world.commit(0)
+
+    async def published() -> None:
+        assert relay.status.last_round > 0
+        assert world.broker.numbers == [0]
+
+    await eventually(published)
+
+    async def ended() -> None:
+        relay.stop()
+        assert running.done()
+
+    await eventually(ended)
+    await running
+    held = await world.execute("SELECT count(*) FROM relay_lease WHERE expires_at > now()")
+    assert [row[0] for row in held] == [0]
+
+
+async def test_rows_that_could_not_be_published_are_owed_until_a_sweep_has_them(world: World) -> None:
+    relay = await ready(world.relay())
+    world.broker.refuses = True
+    await world.commit(0)
+
+    async def refused() -> None:
+        await relay.run_once()
+        assert relay.sweeping
+
+    await eventually(refused)
+    assert len(relay._both.owed) == 1
+    assert relay.status.found == 1
+    world.broker.refuses = False
+    await ready(relay)
+    assert world.broker.numbers == [0]
+    assert relay._both.owed == {}
+    await relay.release()
+
+
+async def test_a_relay_ends_quietly_while_the_database_is_away() -> None:
+    engine = create_async_engine("postgresql+asyncpg://nobody:x@127.0.0.1:1/nowhere")
+    await LogTailing(engine, Recorder(), WakeUp(), service="tailing").release()
+    await engine.dispose()

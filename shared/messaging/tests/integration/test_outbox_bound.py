@@ -1,13 +1,16 @@
 """How full an outbox is: counted, not guessed from its positions, and with room between full and open."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.connection import connect
 from ftgo_messaging.outbox.bound import OutboxBound
+from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transactions import Overloaded
+from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -53,8 +56,22 @@ async def test_full_at_the_limit_and_open_again_below_nine_tenths(engine: AsyncE
     assert refusal.value.retry_after == 10
 
 
+async def test_it_is_watched_until_the_service_ends(engine: AsyncEngine) -> None:
+    await run(engine, insert(10))
+    bound = OutboxBound(engine, 10)
+    watching = asyncio.create_task(bound.watch(every=0.01))
+
+    async def full() -> None:
+        assert bound.full
+
+    await eventually(full)
+    watching.cancel()
+    await asyncio.gather(watching, return_exceptions=True)
+
+
 async def test_a_row_that_stays_behind_does_not_fill_it(engine: AsyncEngine) -> None:
     await run(engine, insert(100), "DELETE FROM outbox WHERE position > 1", insert(8))
     bound = OutboxBound(engine, 10)
     await bound.look()
     assert not bound.full
+    assert REGISTRY.get_sample_value("ftgo_outbox_span") == 108

@@ -60,6 +60,11 @@ def test_every_cut_is_noticed(payload: bytes) -> None:
             decode(payload[:end])
 
 
+def test_an_insert_without_a_new_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a new row"):
+        decode(insert(b"x").replace(b"N", b"O", 1))
+
+
 @pytest.mark.parametrize("payload", [b"", b"S streaming", b"x", b"\0"])
 def test_what_is_not_pgoutput_is_refused(payload: bytes) -> None:
     with pytest.raises(ValueError, match="not pgoutput"):
