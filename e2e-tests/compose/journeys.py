@@ -18,7 +18,6 @@ from ftgo_local.deployment import until_ready
 from ftgo_local.errors import PlatformError
 from ftgo_local.scenes import SCENES
 from ftgo_local.scenes.stage import Stage, Unexpected, expect, in_minutes
-from ftgo_local.seed import Urls
 
 Journey = Callable[[Stage], Awaitable[None]]
 SEED = Path(os.environ["FTGO_SEED_FILE"])
@@ -65,7 +64,7 @@ def journeys(stage: Stage) -> dict[str, Journey]:
 
 async def main(names: list[str]) -> int:
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
-        stage = Stage(client, Urls.from_environment(), kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
+        stage = Stage.from_environment(client)
         known = journeys(stage)
         if unknown := set(names) - set(known):
             print(f"no such journey: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ftgo_local.demo import stage_for
+from ftgo_local.deployment import until_ready
 from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.stage import Stage
 from ftgo_local.state import StateDirectory
@@ -42,7 +42,12 @@ def platform_control() -> Iterator[Control | None]:
 async def stage(platform_control: Control | None) -> AsyncIterator[Stage]:
     limits = httpx.Limits(max_connections=200)
     async with httpx.AsyncClient(timeout=40, trust_env=False, limits=limits) as client:
-        yield stage_for(client, platform_control)
+        if platform_control is not None:
+            yield platform_control.stage(client)
+            return
+        stage = Stage.from_environment(client)
+        await until_ready(client, vars(stage.urls), stage.kafka)
+        yield stage
 
 
 @pytest.fixture

@@ -148,6 +148,11 @@ def test_ports_and_variables_are_those_of_the_settings(manifests: list[Manifest]
         assert container["image"].split(":")[0] == f"ftgo-{service}"
         if kind == "Deployment":
             assert container["ports"] == [{"name": "http", "containerPort": port}]
+    # All processes of the service and of no other, ready or not, each by its own address.
+    every = named(manifests, "Service", f"{service}-processes")["spec"]
+    assert (every["clusterIP"], every["publishNotReadyAddresses"]) == ("None", True)
+    assert every["selector"] == {"app.kubernetes.io/part-of": "ftgo", "app.kubernetes.io/name": service}
+    assert every["ports"] == [{"name": "http", "port": port, "targetPort": "http"}]
     http = named(manifests, "Service", f"{service}-http")
     assert http["spec"]["ports"] == [{"name": "http", "port": port, "targetPort": "http"}]
 

@@ -13,7 +13,6 @@ from ftgo_local.scenes import SCENES, Scene
 from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.stage import Stage
 from ftgo_local.scenes.tour import show
-from ftgo_local.seed import Urls
 from ftgo_local.state import StateDirectory
 
 
@@ -35,15 +34,8 @@ def demo(directory: StateDirectory, offset: int, numbers: Sequence[int] = (), *,
         print(f"\nEverything still runs. `{command()} down{f' --port-offset {offset}' if offset else ''}` stops it.")
 
 
-def stage_for(client: httpx.AsyncClient, control: Control | None) -> Stage:
-    """A stage on the platform under control, or on the services that the environment names."""
-    if control is not None:
-        return Stage(client, control.urls, kafka=control.kafka, control=control)
-    return Stage(client, Urls.from_environment(), kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
-
-
 async def _play(scenes: Sequence[Scene], control: Control | None, *, pause: bool) -> None:
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
-        stage = stage_for(client, control)
+        stage = control.stage(client) if control else Stage.from_environment(client)
         stage.tell = print
         await show(scenes, stage, pause=pause, cure=f"See `{command()} status` and `{command()} logs order`.")

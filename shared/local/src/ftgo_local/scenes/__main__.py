@@ -1,6 +1,7 @@
 """The tour against services that run anywhere: ``python -m ftgo_local.scenes``. Needs nothing but their addresses:
 
-FTGO_<SERVICE>_URL, and FTGO_KAFKA_BOOTSTRAP for the scene that writes to Kafka. Where the audience reaches a service
+FTGO_<SERVICE>_URL, FTGO_<SERVICE>_METRICS_URL where that is not one process or leads to all of them, and
+FTGO_KAFKA_BOOTSTRAP for the scene that writes to Kafka. Where the audience reaches a service
 under another address than we do, FTGO_<SERVICE>_SHOWN_URL is what the curl commands show.
 """
 
@@ -26,11 +27,10 @@ def shown(text: str, urls: Urls) -> str:
 
 
 async def main() -> None:
-    urls = Urls.from_environment()
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
-        stage = Stage(client, urls, kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"))
-        stage.tell = lambda text: print(shown(text, urls), flush=True)
-        await until_ready(client, vars(urls), stage.kafka)
+        stage = Stage.from_environment(client)
+        stage.tell = lambda text: print(shown(text, stage.urls), flush=True)
+        await until_ready(client, vars(stage.urls), stage.kafka)
         await show(SCENES, stage)
 
 

@@ -3,14 +3,20 @@
 import asyncio
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import asyncpg
+import httpx
 
 from ftgo_local.errors import NotRunningError
-from ftgo_local.launch import change
-from ftgo_local.platform import Platform
+from ftgo_local.scenes.stage import Stage
 from ftgo_local.seed import Urls
 from ftgo_local.state import PlatformState, StateDirectory
+
+if TYPE_CHECKING:
+    # Needs packages of the embedded platform, and is imported where it is used: tests that name a Control, but are
+    # skipped for the lack of one, run where these are not.
+    from ftgo_local.platform import Platform
 
 
 class Control:
@@ -36,16 +42,27 @@ class Control:
         """The bootstrap address."""
         return self._platform().kafka.bootstrap
 
-    def _platform(self) -> Platform:
+    def stage(self, client: httpx.AsyncClient) -> Stage:
+        """On this platform."""
+        return Stage(client, self.urls, kafka=self.kafka, control=self)
+
+    def _platform(self) -> "Platform":
+        from ftgo_local.platform import Platform
+
         return Platform(self.directory.path, ports=self.state.ports)
 
     async def stop(self, unit: str) -> None:
         """As ``ftgo stop``: returns when the process is gone; it stays stopped."""
-        await asyncio.to_thread(change, self.directory, unit, run=False)
+        await self._change(unit, run=False)
 
     async def start(self, unit: str) -> None:
         """As ``ftgo start``: returns when the unit is ready."""
-        await asyncio.to_thread(change, self.directory, unit, run=True)
+        await self._change(unit, run=True)
+
+    async def _change(self, unit: str, *, run: bool) -> None:
+        from ftgo_local.launch import change
+
+        await asyncio.to_thread(change, self.directory, unit, run=run)
 
     def kill(self, unit: str) -> int:
         """SIGKILL; the supervisor starts it again. Returns the pid of the dead."""

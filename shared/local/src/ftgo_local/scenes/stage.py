@@ -3,13 +3,12 @@
 Every scene brings its own consumers, so that scenes can be played in any order and any number of times.
 """
 
-import asyncio
 import json
+import os
 import re
 import shlex
-import socket
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx
 from ftgo_messaging.testing.eventually import eventually
 
+from ftgo_local.scenes.metrics import metrics_urls, total
 from ftgo_local.seed import RESTAURANTS, Urls
 
 if TYPE_CHECKING:
-    # Needs the whole embedded platform; a scene that does without is played in a container, too.
     from ftgo_local.scenes.control import Control
 
 T = TypeVar("T")
@@ -57,7 +56,8 @@ def curl(request: httpx.Request) -> str:
 
 
 class Stage:
-    """``kafka`` (an address) and ``control`` are None where they are out of reach. ``tell`` takes lines of text."""
+    """``kafka`` (an address) and ``control`` are None where they are out of reach. ``metrics`` are URLs, for a service
+    whose own does not lead to all of its processes. ``tell`` takes lines of text."""
 
     def __init__(
         self,
@@ -66,15 +66,24 @@ class Stage:
         *,
         kafka: str | None = None,
         control: "Control | None" = None,
+        metrics: Mapping[str, Sequence[str]] | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
         self.urls = urls
         self.kafka = kafka
         self.control = control
+        self.metrics = metrics or {}
         self.tell = tell
         self._restaurant: str | None = None
         self._ahead: timedelta | None = None
+
+    @classmethod
+    def from_environment(cls, client: httpx.AsyncClient) -> "Stage":
+        """On the deployment that FTGO_<SERVICE>_URL, FTGO_<SERVICE>_METRICS_URL and FTGO_KAFKA_BOOTSTRAP name."""
+        urls = Urls.from_environment()
+        metrics = {service: metrics_urls(service, url) for service, url in vars(urls).items()}
+        return cls(client, urls, kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"), metrics=metrics)
 
     # -- REST ------------------------------------------------------------------------------------------------------
 
@@ -203,18 +212,17 @@ class Stage:
         return await self.do("GET", f"{self.urls.accounting}/accounts/{consumer}")
 
     async def metric(self, service: str, name: str, **labels: str) -> float:
-        """The sum of a counter over all label sets that agree with ``labels``, and over all instances of the service:
-        each counts for itself, and a name may stand for several addresses."""
-        url = httpx.URL(getattr(self.urls, service))
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(url.host, url.port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-        total = 0.0
-        for address in {str(entry[4][0]) for entry in found}:
-            text = (await self.client.get(url.copy_with(host=address, path="/metrics"))).text
-            for line in re.findall(rf"^{name}(?:{{.*}})? .*$", text, re.MULTILINE):
-                if all(f'{label}="{value}"' in line for label, value in labels.items()):
-                    total += float(line.rsplit(" ", 1)[1])
-        return total
+        """The sum of a counter over all label sets that agree with ``labels``, and over all processes of the service
+        (``scenes.metrics``). Waits for one that does not answer, a minute at most, then raises Unexpected."""
+        urls = self.metrics.get(service) or [getattr(self.urls, service)]
+
+        async def told() -> float:
+            try:
+                return await total(self.client, urls, name, labels)
+            except (httpx.HTTPError, OSError) as error:
+                raise Unexpected(f"Expected the metrics of {service}; found {error!r}") from error
+
+        return await self.until(told)
 
 
 def line_items(lines: Sequence[Line]) -> list[Json]:
