@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 Manifest = dict[str, Any]
 
 
-@pytest.fixture(scope="session", params=["local", "production", "production-tailing"])
+@pytest.fixture(scope="session", params=["local", "external", "production", "production-tailing"])
 def overlay(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -26,6 +26,11 @@ def manifests(overlay: str) -> list[Manifest]:
 @pytest.fixture(scope="session")
 def local() -> list[Manifest]:
     return build("local")
+
+
+@pytest.fixture(scope="session")
+def external() -> list[Manifest]:
+    return build("external")
 
 
 @pytest.fixture(scope="session")
