@@ -103,6 +103,27 @@ def test_every_object_fits_its_schema(manifests: list[Manifest]) -> None:
             kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
+def test_custom_objects_fit_the_operators_own_definitions(manifests: list[Manifest]) -> None:
+    """Where those are at hand: no package carries them."""
+    definitions = [yaml.safe_load(file.read_text()) for file in definitions_folder().glob("*.yaml")]
+    schemas = {
+        (d["spec"]["names"]["kind"], f"{d['spec']['group']}/{v['name']}"): v["schema"]["openAPIV3Schema"]
+        for d in definitions
+        for v in d["spec"]["versions"]
+    }
+    for manifest in manifests:
+        if custom(manifest):
+            schema = schemas[manifest["kind"], manifest["apiVersion"]]
+            jsonschema.Draft4Validator(closed(schema)).validate(manifest)
+
+
+def definitions_folder() -> Path:
+    folder = ROOT.parent / "shared/standins/k8s/crds"
+    if not folder.is_dir():
+        pytest.skip(f"no definitions of Strimzi and CloudNativePG in {folder}")
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["Kafka", "KafkaNodePool", "KafkaTopic", "Cluster", "ScaledObject"])
 def test_a_misspelt_field_of_a_custom_object_is_found(production: list[Manifest], kind: str) -> None:
     manifest = next(of_kind(production, kind))
