@@ -444,7 +444,9 @@ async def test_what_a_sweep_has_published_the_log_brings_no_second_time(world: W
     relay.sweeping = True
     assert await relay.run_once() == 1
     assert not relay.sweeping
-    assert await relay.run_once() == 0
+    relay._batch = 1  # the beginning of the transaction, the row, its end
+    for _ in range(6):
+        await relay._round(0.05)
     assert world.broker.numbers == [0]
     await relay.release()
 
