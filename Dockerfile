@@ -1,5 +1,6 @@
 # Every image of FTGO: docker build --build-arg SERVICE=order .
-# --target tools is the image of the jobs (topics, seed, demo, e2e); the last stage, the default, is the service.
+# --target tools is the image of the jobs (topics, seed, demo, e2e), --target tests that of the end-to-end tests, which go
+# to the deployment that the environment names; the last stage, the default, is the service.
 
 FROM python:3.13-slim AS packages
 # For this stage only: the extension modules of uvloop and asyncpg carry 25 MB of symbols for a debugger along.
@@ -43,6 +44,21 @@ RUN python -m compileall -q --invalidation-mode unchecked-hash /app/ftgo_local /
 FROM runtime AS tools
 COPY --from=tools-code /app /app
 CMD ["python", "-m", "ftgo_local.seed"]
+
+FROM packages AS test-packages
+COPY requirements-tests.lock /
+RUN python -m pip --python /opt/ftgo/bin/python install --quiet --no-cache-dir --no-compile \
+      --require-hashes --only-binary :all: -r /requirements-tests.lock \
+ && /opt/ftgo/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/ftgo/lib
+
+FROM tools AS tests
+COPY --from=test-packages /opt/ftgo /opt/ftgo
+WORKDIR /tests
+COPY pyproject.toml conftest.py ./
+COPY e2e-tests/journeys e2e-tests/journeys
+# The only place where something may be written.
+ENV HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+CMD ["python", "-P", "-m", "pytest", "--platform=elsewhere", "--timeout=300", "-p", "no:cacheprovider", "e2e-tests/journeys"]
 
 FROM shared-code AS service-code
 ARG SERVICE

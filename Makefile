@@ -70,7 +70,7 @@ mutants: .venv/ready ## do the library's tests notice when its code is wrong? ma
 	@$(PY) shared/messaging/mutants/run.py $(ARGS)
 
 PLATFORM ?= embedded
-TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services)
+TESTS ?= $(if $(filter containers,$(PLATFORM)),shared services,$(if $(filter elsewhere,$(PLATFORM)),e2e-tests/journeys))
 
 test: .venv/ready ## all tests but the slow ones, on servers of their own; in Docker's: make test PLATFORM=containers
 	@$(RUN) pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
@@ -102,6 +102,7 @@ LOCK = $(RUN) uv pip compile --quiet --universal --python-version 3.11 --generat
 lock: .venv/ready ## lock the requirements again, with hashes
 	$(LOCK) requirements.in -o requirements.lock
 	$(LOCK) requirements-service.in -c requirements.lock -o requirements-service.lock
+	$(LOCK) requirements-tests.in -c requirements.lock -o requirements-tests.lock
 
 clean: ## remove what make has made, but not the data
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

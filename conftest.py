@@ -5,23 +5,31 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 from ftgo_local.environment import settle
-from ftgo_local.kafka import Kafka
-from ftgo_local.platform import Platform
-from ftgo_local.postgres import Postgres
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+
+if TYPE_CHECKING:
+    # Their packages are not in the image of the end-to-end tests.
+    from ftgo_local.kafka import Kafka
+    from ftgo_local.platform import Platform
+    from ftgo_local.postgres import Postgres
+
+ELSEWHERE = "elsewhere"
+URLS = [f"FTGO_{service}_URL" for service in ("CONSUMER", "ORDER", "KITCHEN", "ACCOUNTING")]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--platform",
-        choices=["embedded", "containers"],
+        choices=["embedded", "containers", ELSEWHERE],
         default="embedded",
-        help="where PostgreSQL and Kafka come from: this machine's .venv, or Docker (by testcontainers)",
+        help="where PostgreSQL and Kafka come from: this machine's .venv, or Docker (by testcontainers); elsewhere: "
+        "nothing is started, the end-to-end tests go to the deployment that FTGO_<SERVICE>_URL name",
     )
 
 
@@ -33,6 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # An example that takes long is no fault: a busy machine leaves a process waiting for longer than 0.2 s at times.
     hypothesis_settings.register_profile("ftgo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     hypothesis_settings.load_profile("ftgo")
+    missing = [name for name in URLS if name not in os.environ]
+    if config.getoption("--platform") == ELSEWHERE and missing:
+        raise pytest.UsageError(
+            f"--platform={ELSEWHERE} tests the deployment that the environment names: set {missing}"
+        )
     config.addinivalue_line("markers", "slow: run by `make test-slow`, not by `make test`")
     config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
 
@@ -46,8 +59,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session")
-def platform(pytestconfig: pytest.Config) -> Iterator[Platform]:
+def platform(pytestconfig: pytest.Config) -> "Iterator[Platform]":
     """Below a folder of its own, which the servers' user can enter (pytest's are closed to it, when root tests)."""
+    if pytestconfig.getoption("--platform") == ELSEWHERE:
+        pytest.skip("needs a PostgreSQL and a Kafka of its own")
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
     platform = platform_in(path, pytestconfig.getoption("--platform"))
     yield platform
@@ -55,21 +70,23 @@ def platform(pytestconfig: pytest.Config) -> Iterator[Platform]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def platform_in(path: Path, kind: str) -> Platform:
+def platform_in(path: Path, kind: str) -> "Platform":
     if kind == "containers":
         from ftgo_local.containers import ContainerPlatform
 
         return ContainerPlatform(path)
+    from ftgo_local.platform import Platform
+
     return Platform(path)
 
 
 @pytest.fixture(scope="session")
-async def postgres(platform: Platform) -> Postgres:
+async def postgres(platform: "Platform") -> "Postgres":
     await platform.start_postgres()
     return platform.postgres
 
 
 @pytest.fixture(scope="session")
-async def kafka(platform: Platform) -> Kafka:
+async def kafka(platform: "Platform") -> "Kafka":
     await platform.start_kafka()
     return platform.kafka

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from ftgo_local.deployment import until_ready
+from ftgo_local.errors import PlatformError
 from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.stage import Stage
 from ftgo_local.state import StateDirectory
@@ -46,7 +47,10 @@ async def stage(platform_control: Control | None) -> AsyncIterator[Stage]:
             yield platform_control.stage(client)
             return
         stage = Stage.from_environment(client)
-        await until_ready(client, vars(stage.urls), stage.kafka)
+        try:
+            await until_ready(client, vars(stage.urls), stage.kafka)
+        except PlatformError as error:
+            pytest.exit(str(error), returncode=1)  # once, not for every test
         yield stage
 
 
