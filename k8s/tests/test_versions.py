@@ -73,6 +73,13 @@ def test_postgresql_is_the_same_in_all_containers(local: list[Manifest], product
     assert f"(PostgreSQL) {VERSIONS['embedded-postgresql']}." in embedded
 
 
+def test_what_is_written_for_people_and_for_ci_names_the_same_versions() -> None:
+    servers = f"postgres:{VERSIONS['postgresql']} apache/kafka:{VERSIONS['kafka']}"
+    embedded = f"A real PostgreSQL {VERSIONS['embedded-postgresql']} and a real Apache Kafka {VERSIONS['kafka']}"
+    for file, words in (("k8s/README.md", servers), (".ci/run", servers), ("shared/local/README.md", embedded)):
+        assert words in (ROOT / file).read_text(), file
+
+
 def test_the_operator_knows_the_version_of_kafka() -> None:
     known = VERSIONS["kafka-of-strimzi"]
     assert VERSIONS["kafka"] in known[VERSIONS["strimzi"]]
