@@ -5,7 +5,7 @@
     make mutants ARGS=--planted
 
 Changes the code in one place at a time (a mutant), in a copy of its own, and runs the module's fast tests. A mutant is
-killed when they fail or take longer than ``--seconds``; what survives is printed as a diff. Exit code 0: nothing has
+killed when they fail or take far longer than without it; what survives is printed as a diff. Exit code 0: nothing has
 survived. Three sources: Cosmic Ray's operators (comparisons, conditions, constants, except clauses, loops), statements
 left out, and ``faults.py``: faults that somebody could make in a statement of SQL, where no operator reaches.
 
@@ -41,6 +41,14 @@ COPIED = ("conftest.py", "pyproject.toml", "shared/messaging/src", "shared/messa
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How many seconds one test, and all tests of a mutant, may take."""
+
+    test: float = 120.0
+    run: float = 900.0
+
+
+@dataclass(frozen=True)
 class Verdict:
     mutant: Mutant
     killed: bool
@@ -56,8 +64,8 @@ def modules(only: str) -> Iterator[Path]:
                 yield file.relative_to(ROOT)
 
 
-async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[bool, str]:
-    """Whether they fail, and the name of the one that does."""
+async def run_tests(copy: Path, tests: Sequence[str], limits: Limits) -> tuple[bool, str]:
+    """Whether they fail, and the name of the one that does; when none does, the seconds of the slowest."""
     folder = copy / "tmp"
     folder.mkdir(mode=0o755, exist_ok=True)
     environment = {
@@ -66,7 +74,10 @@ async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[b
         "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(folder),
     }
-    options = ("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT, "--timeout=20", "--tb=no")
+    options = (
+        *("-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", LEFT_OUT, "--tb=no"),
+        *(f"--timeout={limits.test:.0f}", "--durations=1", "--durations-min=0"),
+    )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", *options, *tests),
         cwd=copy,
@@ -76,13 +87,14 @@ async def run_tests(copy: Path, tests: Sequence[str], seconds: float) -> tuple[b
         start_new_session=True,
     )
     try:
-        output, _ = await asyncio.wait_for(process.communicate(), seconds)
+        output, _ = await asyncio.wait_for(process.communicate(), limits.run)
     except TimeoutError:
-        return True, f"more than {seconds:g} s"
+        return True, f"more than {limits.run:.0f} s"
     finally:
         kill(process.pid, folder)
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output.decode(errors="replace"), re.MULTILINE)
-    return process.returncode != 0, failed[1] if failed else f"exit code {process.returncode}"
+    text = output.decode(errors="replace")
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE) or re.search(r"^([\d.]+)s ", text, re.MULTILINE)
+    return process.returncode != 0, found[1] if found else f"exit code {process.returncode}"
 
 
 def kill(group: int, folder: Path) -> None:
@@ -96,14 +108,14 @@ def kill(group: int, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-async def judge(mutant: Mutant, copy: Path, seconds: float) -> Verdict:
+async def judge(mutant: Mutant, copy: Path, limits: Limits) -> Verdict:
     file = copy / mutant.module
     original = file.read_text()
     began = time.monotonic()
     try:
         file.write_text(mutant.code)
         tests = mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))
-        killed, by = await run_tests(copy, tests, seconds)
+        killed, by = await run_tests(copy, tests, limits)
     finally:
         file.write_text(original)
     return Verdict(mutant, killed, time.monotonic() - began, by)
@@ -127,14 +139,23 @@ def diff(mutant: Mutant) -> str:
     return "\n".join(difflib.unified_diff(before, after, str(mutant.module), mutant.name, lineterm="", n=1))
 
 
-async def fail_without_a_mutant(mutants: Sequence[Mutant]) -> bool:
+async def limits_without_a_mutant(mutants: Sequence[Mutant]) -> Limits | None:
+    """Some times what the tests take on this machine as it is now. None: they fail."""
     tests = {test for mutant in mutants for test in mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))}
     copy = make_copy()
-    broken, by = await run_tests(copy, sorted(tests), 600)
+    began = time.monotonic()
+    broken, by = await run_tests(copy, sorted(tests), Limits())
+    took = time.monotonic() - began
     shutil.rmtree(copy, ignore_errors=True)
     if broken:
         print(f"the tests fail without a mutant: {by}")
-    return broken
+        return None
+    limits = Limits(max(20.0, 4 * float(by)), max(45.0, 3 * took))
+    print(
+        f"without a mutant {took:.0f} s, at most {by} for a test; limits: {limits.run:.0f} and {limits.test:.0f} s",
+        flush=True,
+    )
+    return limits
 
 
 async def main() -> int:
@@ -143,7 +164,6 @@ async def main() -> int:
     parser.add_argument("--sample", type=int, default=0, help="so many mutants by operators, drawn by --seed; 0: all")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=45.0, help="how long the tests of one mutant may take")
     parser.add_argument("--planted", action="store_true", help="only the faults of faults.py")
     options = parser.parse_args()
 
@@ -153,7 +173,8 @@ async def main() -> int:
     if options.sample:
         mutants = random.Random(options.seed).sample(mutants, min(options.sample, total))
     mutants += [fault.mutant(ROOT) for fault in PLANTED if options.module in fault.module]
-    if await fail_without_a_mutant(mutants):
+    limits = await limits_without_a_mutant(mutants)
+    if limits is None:
         return 2
     queue = list(reversed(mutants))
     verdicts: list[Verdict] = []
@@ -162,7 +183,7 @@ async def main() -> int:
         copy = make_copy()
         try:
             while queue:
-                verdict = await judge(queue.pop(), copy, options.seconds)
+                verdict = await judge(queue.pop(), copy, limits)
                 verdicts.append(verdict)
                 if not verdict.killed:
                     print(f"SURVIVED {diff(verdict.mutant)}\n", flush=True)

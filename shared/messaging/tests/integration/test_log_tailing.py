@@ -18,7 +18,7 @@ from ftgo_messaging.connection import begin, connect
 from ftgo_messaging.errors import TransientError
 from ftgo_messaging.ids import new_id
 from ftgo_messaging.message import Message
-from ftgo_messaging.outbox import writer
+from ftgo_messaging.outbox import polling, writer
 from ftgo_messaging.outbox.log_stream import StreamBroken
 from ftgo_messaging.outbox.log_tailing import LOOK_SECONDS, LogTailing
 from ftgo_messaging.outbox.pgoutput import lsn_of
@@ -537,6 +537,19 @@ async def test_rows_that_could_not_be_published_are_owed_until_a_sweep_has_them(
     await ready(relay)
     assert world.broker.numbers == [0]
     assert relay._both.owed == {}
+    await relay.release()
+
+
+async def test_a_relay_rests_after_what_the_log_has_brought(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second for a hundred rows; each round has its first for nothing."""
+    monkeypatch.setattr(polling, "REST", 1.0)
+    relay = await ready(world.relay())
+    await world.commit(*range(100))
+    rounds, began = 0, asyncio.get_running_loop().time()
+    while len(world.broker.published) < 100:
+        await relay._round(1.0)
+        rounds += 1
+    assert asyncio.get_running_loop().time() - began > 0.98 * (100 - rounds) / 99
     await relay.release()
 
 
