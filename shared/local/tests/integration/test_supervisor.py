@@ -200,7 +200,7 @@ def test_ctrl_c_stops_everything_in_order(up: Up) -> None:
     pids = up.pids()
     assert up.process is not None
     up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(30) == 0
+    assert up.process.wait(60) == 0
     assert not any(alive(pid) for pid in pids)
     positions = [up.text.index(step) for step in ("Stop services", "Stop kafka", "Stop postgres")]
     assert positions == sorted(positions)
@@ -211,7 +211,7 @@ def test_down_from_another_terminal_stops_a_foreground_up(up: Up) -> None:
     pids = up.pids()
     assert up.ftgo("down").returncode == 0
     assert up.process is not None
-    assert up.process.wait(5) == 0
+    assert up.process.wait(60) == 0
     assert not any(alive(pid) for pid in pids)
     assert up.ftgo("down").stdout.strip() == "Nothing is running."
 
@@ -243,7 +243,7 @@ def test_a_port_in_use_is_a_sentence(down: Up) -> None:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", down.ports["order"]))
         server.listen()
-        assert down.start().wait(30) == 1
+        assert down.start().wait(60) == 1
     assert f"Port {down.ports['order']} (order) is used by" in down.text
     assert "Traceback" not in down.text
 
@@ -279,7 +279,7 @@ def test_a_disk_that_was_full_for_a_while_leaves_nothing_dead(roomy_disk: Any, t
     finally:
         assert up.ftgo("down").returncode == 0
         assert up.process is not None
-        up.process.wait(10)
+        up.process.wait(60)
     assert "Traceback" not in up.text
 
 

@@ -479,6 +479,11 @@ async def test_a_relay_whose_lease_has_gone_leaves_the_slot_to_its_successor(wor
         assert await world.execute("SELECT 1 FROM pg_replication_slots WHERE active") == []
 
     await eventually(left)
+    began = asyncio.get_running_loop().time()
+    for _ in range(10):
+        await relay._round(0.1)
+    # A round is shorter when the lease is to be asked for; the one after it is not.
+    assert asyncio.get_running_loop().time() - began > 0.49, "a standby waits"
     await world.execute("UPDATE relay_lease SET expires_at = now() - interval '1 second'")
     successor = await ready(world.relay())
     assert successor.status.role == "owner"
