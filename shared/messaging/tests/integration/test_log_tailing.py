@@ -306,6 +306,7 @@ async def test_a_row_that_the_log_has_before_any_statement_sees_it_goes_out_once
     async def gone() -> None:
         await relay.run_once()
         assert await world.execute("SELECT 1 FROM outbox") == []
+        assert relay._both.undeleted == {}
 
     await eventually(gone)
     assert world.broker.numbers == [0]
@@ -328,6 +329,21 @@ async def test_a_quiet_outbox_beside_a_busy_database_keeps_no_log(world: World, 
     await eventually(advanced, within=30)
     await admin.execute("DROP TABLE busy")
     await admin.close()
+    relay.stop()
+    await running
+
+
+async def test_the_server_hears_what_is_published_and_need_not_keep_it(world: World) -> None:
+    relay = world.relay(interval=0.1)
+    running = asyncio.create_task(relay.run())
+    await eventually(lambda: tails(relay))
+    await world.commit(0)
+    committed = await world.end_of_log()
+
+    async def confirmed() -> None:
+        assert await world.confirmed() >= committed
+
+    await eventually(confirmed, within=30)
     relay.stop()
     await running
 
