@@ -507,6 +507,19 @@ async def test_a_relay_whose_lease_has_gone_leaves_the_slot_to_its_successor(wor
     await relay.release()
 
 
+async def test_a_sweep_does_not_end_by_the_loss_of_the_lease(world: World) -> None:
+    relay = await ready(world.relay(lease_seconds=1000))
+    await world.commit(0)
+    await world.execute("UPDATE relay_lease SET epoch = epoch + 1")  # another has had it in between
+    relay.sweeping = True
+    assert await relay.run_once() == 0
+    assert relay.sweeping
+    await ready(relay)
+    assert world.broker.numbers == [0, 0]
+    assert await world.execute("SELECT 1 FROM outbox") == []
+    await relay.release()
+
+
 async def test_a_row_that_the_log_does_not_bring_is_missed_and_swept(world: World) -> None:
     relay = await ready(world.relay())
     await world.execute("ALTER PUBLICATION outbox_inserts DROP TABLE outbox")
