@@ -520,6 +520,20 @@ async def test_a_sweep_does_not_end_by_the_loss_of_the_lease(world: World) -> No
     await relay.release()
 
 
+async def test_what_a_round_has_read_before_it_failed_is_swept(world: World) -> None:
+    relay = await ready(world.relay())
+    await world.commit(0)
+    await everything(relay)
+    relay._log._columns.clear()  # the server names the columns once
+    await world.commit(1)
+    with pytest.raises(KeyError):
+        await everything(relay)
+    assert relay.sweeping
+    await ready(relay)
+    assert world.broker.numbers == [0, 1]
+    await relay.release()
+
+
 async def test_a_row_that_the_log_does_not_bring_is_missed_and_swept(world: World) -> None:
     relay = await ready(world.relay())
     await world.execute("ALTER PUBLICATION outbox_inserts DROP TABLE outbox")
