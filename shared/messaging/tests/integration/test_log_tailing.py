@@ -436,14 +436,20 @@ async def test_without_the_right_to_replicate_it_polls(world: World, postgres: P
     try:
         relay = world.relay()
         running = asyncio.create_task(relay.run())
-        await world.commit(0)
 
-        async def published() -> None:
-            assert world.broker.numbers == [0]
+        async def refused() -> None:
+            assert relay._opening.failures
+
+        async def published(numbers: list[int]) -> None:
+            assert world.broker.numbers == numbers
             assert await world.execute("SELECT 1 FROM outbox") == []
 
-        await eventually(published)
+        await eventually(refused)
+        for n in range(3):
+            await world.commit(n)
+            await eventually(lambda n=n: published([*range(n + 1)]))
         assert relay.sweeping
+        assert len(relay._both._swept) <= 1, "no stream will ever show them: they are not remembered"
         relay.stop()
         await running
     finally:
