@@ -49,6 +49,16 @@ def test_many_failed_keys_of_a_channel_stop_the_channel() -> None:
     assert stopped.waiting() == ([("d", "x")], [])
 
 
+def test_what_waits_is_tried_at_its_moment() -> None:
+    clock = Clock()
+    stopped = Stopped(clock)
+    stopped.note([("c", str(i)) for i in range(MOST_KEYS + 1)] + [("d", "x")], [])
+    clock.now = stopped._until["d", "x"]
+    assert stopped.waiting()[0] == []
+    clock.now = stopped._until["c", None]
+    assert stopped.waiting()[1] == []
+
+
 async def test_a_lease_is_sure_for_less_than_the_database_grants() -> None:
     clock = Clock()
     answers: list[list[tuple[int, int]]] = [[(0, 7)], []]
