@@ -38,6 +38,10 @@ def test_a_failed_key_waits_longer_each_time_and_is_forgotten_when_it_passes() -
     stopped.note([], [("c", "a")])
     assert not stopped
     assert stopped.next_attempt() is None
+    stopped.note([("c", "a")], [])
+    wait = stopped.next_attempt()
+    assert wait is not None
+    assert wait <= 0.1, "its next failure is a first one"
 
 
 def test_many_failed_keys_of_a_channel_stop_the_channel() -> None:
