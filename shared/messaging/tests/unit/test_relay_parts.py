@@ -6,9 +6,10 @@ import pytest
 from ftgo_messaging.message import Message
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.polling import REST, PollingPublisher, rest_after
-from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.outbox.relay import RelayStatus, WakeUp
 from ftgo_messaging.outbox.stopped import MOST_KEYS, Stopped
 from ftgo_messaging.outbox.table import SHARDS, shards_of
+from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import create_async_engine
 
 
@@ -152,6 +153,18 @@ async def test_an_idle_relay_asks_less_often_and_a_busy_one_at_once() -> None:
     assert waits.seconds[-1] == pytest.approx(0.1, abs=0.051), "a stopped key is tried again when its time has come"
     relay.stop()
     assert await waits.wait(0), "a relay that waits hears that it is to end"
+
+
+def test_what_a_relay_holds_and_when_it_was_well_are_metrics() -> None:
+    status = RelayStatus()
+    roles = [status.role]
+    for shards in (0, 64):
+        status.holds(shards)
+        roles.append(status.role)
+        assert REGISTRY.get_sample_value("ftgo_relay_shards") == shards
+    assert roles == ["starting", "standby", "owner"]
+    status.round_done()
+    assert REGISTRY.get_sample_value("ftgo_relay_last_round_timestamp_seconds") == status.last_round > 0
 
 
 def test_the_groups_of_any_division_cover_all_shards_once() -> None:
