@@ -151,6 +151,7 @@ async def test_an_idle_relay_asks_less_often_and_a_busy_one_at_once() -> None:
     for found in (0, 0, 0):
         await relay._wait(found)
     assert waits.seconds[-1] == pytest.approx(0.1, abs=0.051), "a stopped key is tried again when its time has come"
+    assert not await waits.wait(0)
     relay.stop()
     assert await waits.wait(0), "a relay that waits hears that it is to end"
 
