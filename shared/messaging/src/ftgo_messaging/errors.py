@@ -8,8 +8,10 @@ TransientError         the surroundings failed (database away, lock not granted)
 anything else          a bug or a poison message: it becomes a dead letter (HTTP: a 500)
 =====================  =========================================================================
 
-Errors of the database and of the network count as transient without being TransientErrors: see ``is_transient``. What
-lies beyond ``Exception`` (a cancellation, SystemExit) is for ``contained``.
+Errors of the database and of the network count as transient without being TransientErrors: see ``is_transient``. An
+outage is waited for, however long it lasts. The database's limit on a statement's time is transient as well, but may be
+due to the message itself: see ``is_time_limit``. What lies beyond ``Exception`` (a cancellation, SystemExit) is for
+``contained``.
 """
 
 import errno
@@ -73,6 +75,22 @@ def is_race(error: BaseException) -> bool:
     """Whether a row was there already (23505). Two transactions that both found no row and both inserted it look so:
     run again, the second one finds it. The same after some repetitions is no race but a bug."""
     return sqlstate(error) == "23505"
+
+
+def is_time_limit(error: BaseException) -> bool:
+    """Whether the database has cut a statement short (57014: ``statement_timeout``, or an operator). The next attempt
+    may be faster; but a statement that needs too long for this very message will need too long every time. So whoever
+    repeats it does so some times, not for ever.
+
+    No other transient error of the database is of this kind. A lock (55P03), a deadlock (40P01) or a serialisation
+    failure (40001) is due to others; resources (53), a stop of the server (57P) and broken connections (08) are due to
+    the server. A time limit on transactions (25P03, 25P04) closes the connection, and looks like a broken one."""
+    return sqlstate(error) == "57014"
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the surroundings failed, and the work itself cannot be the reason."""
+    return is_transient(error) and not is_time_limit(error)
 
 
 def is_transient(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Table, TextClause, text
 
 from ftgo_messaging.connection import connect
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.errors import is_outage
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
@@ -38,8 +38,8 @@ async def deal_with_overdue(table: Table, key: str, deal: Deal, transactions: Tr
     own. Returns how many of them it has dealt with.
 
     The table has the columns ``finished`` and ``deadline``. A row that cannot be dealt with is told to the log and put
-    off by a minute, so that those behind it have their turn. Raises transient errors only; what was done before stays
-    done."""
+    off by a minute, so that those behind it have their turn. Raises what is an outage, and nothing else; what was done
+    before stays done."""
     find, claim, postpone = _statements(table, key)
     async with connect(transactions.engine) as connection:
         overdue = [str(row[0]) for row in await connection.execute(find, {"limit": limit})]
@@ -54,7 +54,7 @@ async def deal_with_overdue(table: Table, key: str, deal: Deal, transactions: Tr
         try:
             dealt += await transactions.run_operation(Operation(body))
         except Exception as error:
-            if is_transient(error):
+            if is_outage(error):
                 raise
             log.error("overdue.failed", table=table.name, key=row_key, exc_info=error)
             async with connect(transactions.engine) as connection:

@@ -19,7 +19,7 @@ from ftgo_messaging.connection import Connection
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.plan import Plan, parks, plan
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.errors import is_race, is_transient
+from ftgo_messaging.errors import is_race, is_time_limit, is_transient
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import Key
@@ -50,13 +50,19 @@ class BatchProcessor:
         self._consumer = handlers.consumer
         self._parking = frozenset(parking)
 
-    async def process(self, batch: Sequence[Received]) -> None:
+    async def process(self, batch: Sequence[Received], *, last_attempt: bool = False) -> None:
         """Handle the batch. Raises only transient errors: then nothing of the failing part has happened and the same
-        records are to be given again."""
+        records are to be given again. With ``last_attempt`` a message whose statement takes too long is not to be given
+        again: it becomes a dead letter."""
         decoded = [decode(received, self.handlers) for received in batch]
         tasks = [task for task in decoded if task is not None]
         HANDLED.labels(self._consumer, "ignored").inc(len(decoded) - len(tasks))
-        await self._process(tasks)
+        try:
+            await self._process(tasks)
+        except Exception as error:
+            if not (last_attempt and is_time_limit(error) and len(tasks) == 1):
+                raise
+            await self._dead_letter(tasks[0].failed(error))
 
     async def make_dead_letter(self, received: Received, error: str) -> None:
         """Make a dead letter of a record without trying it. Raises transient errors."""

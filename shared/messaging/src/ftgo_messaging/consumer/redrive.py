@@ -11,7 +11,7 @@ from sqlalchemy import text
 from ftgo_messaging.connection import Connection, connect
 from ftgo_messaging.consumer.batch import BatchProcessor, tried
 from ftgo_messaging.consumer.tasks import decode, trace_of
-from ftgo_messaging.errors import DomainError, Undecodable
+from ftgo_messaging.errors import DomainError, Undecodable, is_time_limit
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.letter import State
 from ftgo_messaging.loops import periodic
@@ -49,10 +49,16 @@ class Redriver:
         return [row[0] for row in rows]
 
     async def _redrive(self, letter_id: int) -> None:
-        error = await tried(lambda: self._handle(letter_id))
-        if isinstance(error, MustRunAlone):
-            refusal = error.refusal
-            error = await tried(lambda: self._handle(letter_id, refusal))
+        error: Exception | None
+        try:
+            error = await tried(lambda: self._handle(letter_id))
+            if isinstance(error, MustRunAlone):
+                refusal = error.refusal
+                error = await tried(lambda: self._handle(letter_id, refusal))
+        except Exception as trouble:
+            if not is_time_limit(trouble):
+                raise
+            error = trouble  # the letters behind it are not to wait
         if error is None:
             return
         trace = trace_of(error)

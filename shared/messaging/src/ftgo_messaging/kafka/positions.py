@@ -38,18 +38,6 @@ class Positions:
         """Other partitions now, or the same from their committed offsets."""
         self._next.clear()
 
-    async def rewind(self, consumer: Any) -> None:
-        """Take everything again that is not handled: a fetch that fails has taken records out of the client all the
-        same, of any partition."""
-        for partition in consumer.assignment():
-            offset = self._next.get(partition)
-            if offset is None:
-                offset = await consumer.committed(partition)
-            if offset is None:
-                await consumer.seek_to_beginning(partition)
-            else:
-                consumer.seek(partition, offset)
-
 
 def rewind_batch(consumer: Any, records: Sequence[Any]) -> None:
     """Every partition of the batch, not just the first record's: the others would be committed past."""

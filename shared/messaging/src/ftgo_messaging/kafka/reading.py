@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -11,7 +13,8 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaE
 
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.contained import contained
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.errors import is_time_limit, is_transient
+from ftgo_messaging.kafka.bounds import TAKEN_BYTES, size_of
 from ftgo_messaging.kafka.codecs import bound_decompression
 from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.positions import Positions, rewind_batch
@@ -22,11 +25,17 @@ from ftgo_messaging.message import Received
 
 log = structlog.get_logger("ftgo.kafka")
 
+_ATTEMPTS = 3
+"""Of a message alone whose statement takes too long. Then it is a dead letter."""
+
 bound_decompression()
 
 
 class Reading:
-    """``attempts``: how often the batch that comes next has failed. ``idle`` while no batch is in flight. ``waiting``
+    """A batch in which a statement takes too long is handled again record by record, so that the guilty one is alone
+    with its attempts; others come in between.
+
+    ``attempts``: how often the batch that comes next has failed. ``idle`` while no batch is in flight. ``waiting``
     while all that the client has handed out is handled, or will be handed out again."""
 
     def __init__(
@@ -37,7 +46,9 @@ class Reading:
         self._progress = progress
         self._offsets = offsets
         self._max_records = max_records
-        self._one_by_one = 0
+        self._first: Any = None
+        self._alone = 0
+        self._cut_short: Counter[tuple[str, int, int]] = Counter()
         self.positions = Positions()
         self.attempts = 0
         self.revocations = 0
@@ -47,9 +58,11 @@ class Reading:
         self.idle.set()
 
     async def next_record(self, consumer: Any) -> Any:
-        """What FastStream asks for, after it has handled what came before; None when there is nothing to handle."""
+        """What FastStream asks for, after it has handled what came before; None when there is nothing to handle. It
+        gets the place of the record only, for it does not let go of what it has got: a hundred large records more."""
         try:
-            return await self._getone(consumer)
+            self._first = await self._getone(consumer)
+            return replace(self._first, key=None, value=None, headers=())
         except ConsumerStoppedError:
             raise
         except Exception as error:
@@ -71,27 +84,10 @@ class Reading:
         finally:
             self.waiting = False
 
-    async def take(self, consumer: Any, first: Any) -> None:
-        """Handle this record, and what else has been fetched by now."""
-        records: list[Any] = [first]
-        self._one_by_one = max(0, self._one_by_one - 1)
-        if self._max_records > 1 and not self._one_by_one:
-            revocations = self.revocations
-            try:
-                with contained():
-                    # During a rebalance this waits for the new assignment.
-                    more = await consumer.getmany(timeout_ms=0, max_records=self._max_records - 1)
-            except Exception as error:
-                log.warning("consumer.fetch_failed", consumer=self._name, error=repr(error))
-                self._one_by_one = self._max_records
-                await self.positions.rewind(consumer)
-                return
-            if self.revocations != revocations:
-                # The first record is of the old one. Whoever has its partition now reads it from the committed offset.
-                records = []
-            records += [record for batch in more.values() for record in batch]
-        if not records:
-            return
+    async def take(self, consumer: Any) -> None:
+        """Handle the record whose place was given last, and what else has been fetched by now, within the bounds."""
+        first, self._first = self._first, None
+        records = await self._taken_along(consumer, first)
         self.idle.clear()
         try:
             await self._handle(consumer, records)
@@ -102,13 +98,39 @@ class Reading:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopping.wait(), backoff(self.attempts))
 
+    @property
+    def _most(self) -> int:
+        return 1 if self._alone else self._max_records
+
+    async def _taken_along(self, consumer: Any, first: Any) -> list[Any]:
+        """One by one: of packed records nobody knows the size before, and what cannot be read costs no other then."""
+        records, room = [first], TAKEN_BYTES - size_of(first)
+        while len(records) < self._most and room > 0:
+            revocations = self.revocations
+            try:
+                with contained():
+                    # During a rebalance this waits for the new assignment.
+                    found = await consumer.getmany(timeout_ms=0, max_records=1)
+            except Exception as error:
+                log.warning("consumer.fetch_failed", consumer=self._name, error=repr(error))
+                break  # it will come first
+            if self.revocations != revocations:
+                # These are of the old one. Whoever has their partitions now reads them from the committed offset.
+                records.clear()
+            if not found:
+                break
+            ((record,),) = found.values()
+            records.append(record)
+            room -= size_of(record)
+        return records
+
     async def _pass_over(self, consumer: Any, found: Unreadable | None) -> bool:
         """Handle what the client cannot read, one way or the other, and go on behind it; whether that is done."""
         if found is None:
             return False  # it can be read by now
         self.idle.clear()
         try:
-            while chunk := list(islice(found.records, self._max_records)):
+            while chunk := list(islice(found.records, self._most)):
                 if self.stopping.is_set():
                     return False
                 place = f"{chunk[0].topic}/{chunk[0].partition}/{chunk[0].offset}"
@@ -119,28 +141,34 @@ class Reading:
             consumer.seek(found.partition, found.end)
             self.positions.move({found.partition: found.end})
             self._offsets.handled({found.partition: found.end}, consumer)
-            self._one_by_one = 0
             return True
         finally:
             self.idle.set()
 
     async def _handle(self, consumer: Any, records: Sequence[Any], unreadable: str = "") -> None:
         self.positions.begin(records)
+        place = (records[0].topic, records[0].partition, records[0].offset)
         try:
             with contained():
                 if unreadable:
                     await self._processor.make_dead_letter(_received(records[0]), unreadable)
                 else:
-                    await self._processor.process([_received(r) for r in records])
+                    last = len(records) == 1 and self._cut_short[place] == _ATTEMPTS - 1
+                    await self._processor.process([_received(r) for r in records], last_attempt=last)
         except Exception as error:
             self.attempts += 1
             self._progress.waiting = is_transient(error)
             log.warning("consumer.failed", consumer=self._name, error=repr(error), attempt=self.attempts)
             rewind_batch(consumer, records)
+            if is_time_limit(error):
+                self._alone = max(self._alone, len(records))
+                self._cut_short[place] += len(records) == 1
             if not is_transient(error):
                 log.error("consumer.bug", consumer=self._name, exc_info=error)
             return
         self.attempts = 0
+        self._alone = max(0, self._alone - len(records))
+        self._cut_short.pop(place, None)
         self._progress.waiting = False
         self._progress.made()
         self._offsets.handled(self.positions.handled(records), consumer)

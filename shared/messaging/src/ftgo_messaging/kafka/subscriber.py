@@ -21,6 +21,7 @@ from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.errors import TransientError
+from ftgo_messaging.kafka.bounds import FETCHED_BYTES, fetch_no_more_than_one_answer
 from ftgo_messaging.kafka.lag import measure
 from ftgo_messaging.kafka.membership import Membership
 from ftgo_messaging.kafka.offsets import Offsets
@@ -101,6 +102,7 @@ class ChannelConsumer:
             title=name,
             listener=_Listener(self),
             session_timeout_ms=round(SESSION_SECONDS * 1000),
+            fetch_max_bytes=FETCHED_BYTES,
             # Far above the time of one batch, which the retry below keeps short.
             max_poll_interval_ms=300_000,
         )
@@ -228,10 +230,10 @@ class ChannelConsumer:
         # FastStream's parser raises on headers that are not UTF-8, and the message would be lost. Ours cannot fail;
         # the batch processor decodes and keeps what is undecodable as a dead letter.
         consumer: Any = self._subscriber.consumer
-        return KafkaMessage(body=record.value or b"", raw_message=record, headers={}, consumer=consumer)
+        return KafkaMessage(body=b"", raw_message=record, headers={}, consumer=consumer)
 
     async def _consume(self, message: KafkaMessage) -> None:
-        await self._reading.take(message.consumer, message.raw_message)
+        await self._reading.take(message.consumer)
 
     # -- rebalances ------------------------------------------------------------------------------------------------
 
@@ -252,6 +254,7 @@ class ChannelConsumer:
                 await asyncio.wait_for(self._offsets.commit(self._subscriber.consumer), _COMMIT_SECONDS)
 
     def assigned(self) -> None:
+        fetch_no_more_than_one_answer(self._subscriber.consumer)
         self._reading.positions.clear()
         self._offsets.forget()
         coordinator = getattr(self._subscriber.consumer, "_coordinator", None)
