@@ -25,4 +25,6 @@ def size_of(record: Any) -> int:
 def fetch_no_more_than_one_answer(consumer: Any) -> None:
     """aiokafka asks a broker for more when records of it have waited for 0.1 s, again and again while a batch is
     handled. From now on it asks when all are taken."""
-    consumer._fetcher._prefetch_backoff = _NEVER
+    fetcher = getattr(consumer, "_fetcher", None)
+    if fetcher is not None:  # the client is not closed meanwhile
+        fetcher._prefetch_backoff = _NEVER
