@@ -1,0 +1,170 @@
+"""All partitions full of the largest records that a broker takes: a real service works them off within the memory of
+its container."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from ftgo_contracts.channels import ALL_CHANNELS
+from ftgo_contracts.kitchen.events import RestaurantCreated
+from ftgo_local.kafka import Kafka
+from ftgo_local.ports import free_port
+from ftgo_local.postgres import Postgres
+from ftgo_local.services import service_environment
+from ftgo_messaging.ids import new_id
+from ftgo_messaging.kafka.codecs import MOST_BYTES
+from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+from ftgo_messaging.outbox import writer
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_order.bootstrap import build
+from ftgo_order.settings import OrderSettings
+from ftgo_service_kit.migrations import migrate
+
+CONTAINER = 184 * 1024
+"""kB: ``mem_limit`` of a service in docker-compose.yml."""
+
+PLAIN, PACKED = 1_000_000, MOST_BYTES - 1000
+"""Of a record: as much as a broker takes, and as much as is unpacked."""
+
+EACH = 2
+"""Records of a partition. The order service reads 60 partitions."""
+
+CODECS = {"none": 0, "gzip": 1, "zstd": 4}
+
+
+def record(codec: str, key: bytes, value: bytes, headers: Mapping[str, str]) -> bytes:
+    """A batch of one record, as a producer sends it."""
+    builder = DefaultRecordBatchBuilder(2, CODECS[codec], 0, -1, -1, -1, 2**30)
+    builder.append(0, round(time.time() * 1000), key, value, [(name, text.encode()) for name, text in headers.items()])
+    return bytes(builder.build())
+
+
+def message(codec: str, name: str) -> bytes:
+    """On the channel of restaurants it takes effect; on every other it is of no type that belongs there."""
+    about = new_id()
+    event = RestaurantCreated(restaurant_id=about, name=name, menu_items=())
+    sent = writer.event_message(event, new_id(), "test", None, about, 1)
+    return record(codec, sent.key.encode(), sent.body, sent.headers)
+
+
+LARGE: Mapping[str, Callable[[], bytes]] = {
+    "noise": lambda: record("none", b"a", os.urandom(PLAIN), {}),
+    "packed noise": lambda: record("zstd", b"a", bytes(PACKED), {}),
+    "messages": lambda: message("none", os.urandom((PLAIN - 1000) // 2).hex()),
+    "packed messages": lambda: message("gzip", "x" * PACKED),
+}
+
+
+async def fill(kafka: Kafka, topics: Iterable[str], make: Callable[[], bytes]) -> None:
+    client = AIOKafkaClient(bootstrap_servers=kafka.bootstrap)
+    await client.bootstrap()
+    client.set_topics(list(topics))
+
+    async def put(partition: TopicPartition) -> None:
+        """A topic that was made a moment ago may have no leader yet."""
+        request = ProduceRequest(None, -1, 30_000, [(partition.topic, [(partition.partition, make())])])
+        try:
+            answer = await client.send(client.cluster.leader_for_partition(partition), request)
+            assert answer.topics[0][1][0][1] == 0, answer
+        except (AssertionError, KafkaError) as error:
+            await client.force_metadata_update()
+            raise AssertionError from error
+
+    try:
+        for topic in topics:
+            for number in range(PARTITIONS):
+                for _ in range(EACH):
+                    await eventually(partial(put, TopicPartition(topic, number)), within=30, every=0.1)
+    finally:
+        await client.close()
+
+
+@asynccontextmanager
+async def running(postgres: Postgres, kafka: Kafka) -> AsyncIterator[int]:
+    environment = service_environment("order", free_port(), postgres.service_dsn("order"), kafka.bootstrap)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "ftgo_order.entrypoints.service"),
+        env=environment,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        yield process.pid
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def most_memory(pid: int) -> int:
+    """kB that were resident at the most, since its start."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1])
+    raise AssertionError("the process is gone")
+
+
+async def read_to(admin: AIOKafkaAdminClient, groups: Sequence[str]) -> int:
+    """The sum of their committed offsets."""
+    try:
+        committed = [await admin.list_consumer_group_offsets(group) for group in groups]
+    except KafkaError as error:
+        raise AssertionError from error
+    return sum(max(0, each.offset) for of_group in committed for each in of_group.values())
+
+
+async def kept(postgres: Postgres) -> int:
+    """Dead letters, and restaurants that were heard of."""
+    connection = await asyncpg.connect(postgres.service_dsn("order"))
+    try:
+        count = "SELECT (SELECT count(*) FROM dead_letters) + (SELECT count(*) FROM restaurant_replicas)"
+        return int(await connection.fetchval(count))
+    finally:
+        await connection.close()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", LARGE)
+async def test_the_largest_records_in_all_partitions_fit_into_the_container(
+    postgres: Postgres, kafka: Kafka, kind: str
+) -> None:
+    await postgres.create_services(["order"])
+    settings = OrderSettings(
+        database_url=postgres.service_dsn("order"),
+        migration_database_url=postgres.owner_dsn("order"),
+        FTGO_KAFKA_BOOTSTRAP=kafka.bootstrap,
+    )
+    await asyncio.to_thread(migrate, "ftgo_order", settings)
+    await ensure_topics(kafka.bootstrap, [channel.name for channel in ALL_CHANNELS])
+    consumers = build(settings).consumers
+    groups = [consumer.name for consumer in consumers]
+    topics = [topic for consumer in consumers for topic in consumer.channels]
+    await fill(kafka, topics, LARGE[kind])
+    before = await kept(postgres)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
+    await admin.start()
+    try:
+        async with running(postgres, kafka) as pid, AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap) as probe:
+            ends = await probe.end_offsets([TopicPartition(t, number) for t in topics for number in range(PARTITIONS)])
+
+            async def all_read() -> None:
+                assert await read_to(admin, groups) == sum(ends.values())
+
+            await eventually(all_read, within=200, every=0.5)
+            assert most_memory(pid) < CONTAINER
+    finally:
+        await admin.close()
+    assert await kept(postgres) - before == EACH * PARTITIONS * len(topics)
