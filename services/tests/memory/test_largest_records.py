@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import asyncpg
@@ -45,10 +45,10 @@ EACH = 2
 CODECS = {"none": 0, "gzip": 1, "zstd": 4}
 
 
-def record(codec: str, key: bytes, value: bytes, headers: Mapping[str, str]) -> bytes:
+def record(codec: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> bytes:
     """A batch of one record, as a producer sends it."""
     builder = DefaultRecordBatchBuilder(2, CODECS[codec], 0, -1, -1, -1, 2**30)
-    builder.append(0, round(time.time() * 1000), key, value, [(name, text.encode()) for name, text in headers.items()])
+    builder.append(0, round(time.time() * 1000), key, value, list(headers))
     return bytes(builder.build())
 
 
@@ -57,12 +57,18 @@ def message(codec: str, name: str) -> bytes:
     about = new_id()
     event = RestaurantCreated(restaurant_id=about, name=name, menu_items=())
     sent = writer.event_message(event, new_id(), "test", None, about, 1)
-    return record(codec, sent.key.encode(), sent.body, sent.headers)
+    return record(codec, sent.key.encode(), sent.body, ((k, v.encode()) for k, v in sent.headers.items()))
 
+
+ONE: tuple[tuple[str, bytes | None], ...] = (("", None),)
+"""The smallest header: two bytes."""
 
 LARGE: Mapping[str, Callable[[], bytes]] = {
-    "noise": lambda: record("none", b"a", os.urandom(PLAIN), {}),
-    "packed noise": lambda: record("zstd", b"a", bytes(PACKED), {}),
+    "noise": lambda: record("none", b"a", os.urandom(PLAIN)),
+    "packed noise": lambda: record("zstd", b"a", bytes(PACKED)),
+    "many headers": cache(lambda: record("none", b"a", b"", ONE * (PLAIN // 2))),
+    "packed many headers": cache(lambda: record("zstd", b"a", b"", ONE * (PACKED // 2))),
+    "headers that grow": lambda: record("zstd", b"a", b"", (("x", bytes(PACKED)),)),
     "messages": lambda: message("none", os.urandom((PLAIN - 1000) // 2).hex()),
     "packed messages": lambda: message("gzip", "x" * PACKED),
 }

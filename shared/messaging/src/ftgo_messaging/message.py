@@ -4,7 +4,7 @@ On Kafka the headers follow the CloudEvents 1.0 Kafka binding in binary mode (na
 so tools that know CloudEvents read our messages. Names are constants here; nothing else spells them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +33,10 @@ LAST_SEQUENCE = 999_999_999
 LONGEST_HEADER = 200
 """Characters of a header. They are copied from message to message: without a bound one could grow until its message
 can never be sent."""
+MOST_HEADERS = 20_000
+LARGEST_HEADERS = 1_000_000
+"""What a record's headers may take in memory, each with 50 bytes besides its own. A broker takes half a million of two
+bytes in a record."""
 LARGEST_MESSAGE = 990_000
 """Bytes of a message, key and headers included: what a broker takes without special settings (1,048,588), and the
 publisher (1,000,000), who counts what the format adds."""
@@ -80,3 +84,7 @@ class Received:
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     body: bytes | None
+
+
+def size_of_headers(headers: Iterable[tuple[str, bytes | None]]) -> int:
+    return sum(LARGEST_HEADERS // MOST_HEADERS + len(name) + len(value or b"") for name, value in headers)

@@ -22,7 +22,7 @@ from ftgo_messaging.ids import new_id
 from ftgo_messaging.inbox import dead_letters
 from ftgo_messaging.inbox.dead_letters import UNRESOLVED
 from ftgo_messaging.inbox.letter import DeadLetter, State, document
-from ftgo_messaging.message import Kind, Message, Received
+from ftgo_messaging.message import Kind, Message, Received, size_of_headers
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.registry import reply_type
 from ftgo_messaging.replies import Reply
@@ -198,7 +198,8 @@ async def test_it_ends_as_an_effect_or_as_a_dead_letter_and_stops_nobody(
     if letter is None:
         assert await effects_of(transactions, note_of(odd)) == 1
         return
-    assert letter.received == odd
+    expected = odd if size_of_headers(odd.headers) <= m.LARGEST_HEADERS else replace(odd, headers=[])
+    assert letter.received == expected
     assert len(letter.error) < 10_000
     json.dumps(document(letter), ensure_ascii=False).encode()
     async with begin(transactions.engine) as connection:
@@ -208,7 +209,7 @@ async def test_it_ends_as_an_effect_or_as_a_dead_letter_and_stops_nobody(
     await Redriver(processor).run_once()
     async with begin(transactions.engine) as connection:
         again = await dead_letters.get_letter(connection, letter.id)
-        assert (again.state, again.attempts, again.received) == (State.DEAD, 2, odd)
+        assert (again.state, again.attempts, again.received) == (State.DEAD, 2, expected)
         await dead_letters.discard(connection, letter.id)
 
 

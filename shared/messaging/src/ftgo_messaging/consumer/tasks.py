@@ -13,7 +13,7 @@ from ftgo_messaging.errors import DomainError, Undecodable
 from ftgo_messaging.failpoints import failpoint
 from ftgo_messaging.inbox.dead_letters import Key
 from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.message import Kind, Message, Received
+from ftgo_messaging.message import Kind, Message, Received, size_of_headers
 from ftgo_messaging.outbox.writer import check_return_address
 from ftgo_messaging.replies import Failure, Reply, Success
 from ftgo_messaging.transactions import Operation
@@ -94,6 +94,8 @@ def decode(received: Received, handlers: MessageHandlers) -> Task | None:
     our own code has a bug would come first for ever."""
     message: Message | None = None
     try:
+        if size_of_headers(received.headers) > m.LARGEST_HEADERS:
+            return _without_headers(received)
         kind, message = open_envelope(received)
         handler = handlers.find(kind.name)
         if handler is None:
@@ -108,6 +110,13 @@ def decode(received: Received, handlers: MessageHandlers) -> Task | None:
         return Task(received, message, error=str(error))
     except Exception as error:
         return Task(received, message).failed(error)
+
+
+def _without_headers(received: Received) -> Task:
+    """As text in a dead letter they would take many times of what they take in the record."""
+    place = f"{received.channel}/{received.partition}/{received.offset}"
+    error = f"its headers are too many or too large to be kept: they stand in Kafka at {place}"
+    return Task(replace(received, headers=()), error=error)
 
 
 def _shown(key: bytes | None) -> str:

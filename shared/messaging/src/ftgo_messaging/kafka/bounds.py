@@ -5,7 +5,14 @@ keep 36 MB, and unpack them all for one batch. Here a consumer has at most one a
 packed), one unpacked batch of the sender's (``codecs.MOST_BYTES``), and the records that it handles (``TAKEN_BYTES``).
 """
 
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
+
+from aiokafka import TopicPartition
+
+from ftgo_messaging.message import MOST_HEADERS, size_of_headers
 
 FETCHED_BYTES = 1_000_000
 """Of one answer of a broker, for all partitions. A batch that is larger comes alone."""
@@ -17,9 +24,32 @@ _NEVER = 3600.0
 
 
 def size_of(record: Any) -> int:
-    """Its bytes: key, value and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    """What it takes in memory, about."""
+    return len(record.key or b"") + len(record.value or b"") + size_of_headers(record.headers)
+
+
+def relieved(consumer: Any, record: Any) -> Any:
+    """The record with no more headers than show that they are too many. The client, which holds the others until the
+    next record of the partition is asked for, is made to forget them. Does not wait, so there is one such record at a
+    time in the whole process."""
+    if len(record.headers) <= MOST_HEADERS:
+        return record
+    partition = TopicPartition(record.topic, record.partition)
+    if partition in consumer.assignment():
+        consumer.seek(partition, record.offset + 1)
+    record = replace(record, headers=record.headers[: MOST_HEADERS + 1])
+    gc.collect()  # the client's object refers to itself
+    return record
+
+
+def some_of(records: Iterator[Any], most: int) -> list[Any]:
+    """The next ones, so many at most, and as far as the bound goes."""
+    taken: list[Any] = []
+    room = TAKEN_BYTES
+    while len(taken) < most and room > 0 and (record := next(records, None)) is not None:
+        taken.append(record)
+        room -= size_of(record)
+    return taken
 
 
 def fetch_no_more_than_one_answer(consumer: Any) -> None:

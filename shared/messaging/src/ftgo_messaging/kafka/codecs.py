@@ -7,24 +7,34 @@ A batch is compressed by whoever sends it, and the broker's limit counts the com
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from mmap import mmap
 
 import cramjam
 
-MOST_BYTES = 8 * 1024 * 1024
-"""Of a batch, unpacked. Producers form batches by their size *before* compression: 16 kB (Java) to 1 MB, unless they
-are set to something special."""
+from ftgo_messaging.kafka.varint import varint
+
+MOST_BYTES = 2 * 1024 * 1024
+"""Of a batch, unpacked. No producer goes beyond it as it comes. All of them bound a record before compression, to 1 MB
+(Java: ``max.request.size``). Most bound a batch before compression too, to 16 kB or 1 MB; Java's bounds it by what it
+expects of the compression, so that with its ``batch.size`` (16 kB) records would have to shrink to less than 1/128.
+
+Producers that are set to larger batches: each batch beyond it is one dead letter, ``TooMuch``, whose body is the packed
+batch. Lower their ``batch.size``; or raise this, and the memory of a service's container with it."""
+
+_MOST_HEADERS = 50_000
+"""Of a record in a packed batch. A header may have two bytes in the batch, and takes a hundred in memory."""
 
 _XERIAL = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
 
 class TooMuch(ValueError):
-    """A batch that is unpacked holds more than ``MOST_BYTES``."""
+    """A batch holds more than ``MOST_BYTES`` when it is unpacked, or a record with more than ``_MOST_HEADERS``."""
 
-    def __init__(self) -> None:
-        super().__init__(f"more than {MOST_BYTES} bytes when unpacked")
+    def __init__(self, what: str = f"more than {MOST_BYTES} bytes when unpacked") -> None:
+        super().__init__(what)
 
 
 def _gzip(payload: bytes) -> bytes:
@@ -76,7 +86,43 @@ def _into(decompress_into: Callable[[bytes, mmap], int], payload: bytes) -> byte
             raise (TooMuch() if str(error) == "failed to write whole buffer" else error) from None
 
 
-DECODERS = {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}
+def _with_few_headers(unpack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    def decode(payload: bytes) -> bytes:
+        unpacked = unpack(payload)
+        if len(unpacked) > 2 * _MOST_HEADERS:
+            # What does not have the form of records ends with an IndexError here, and is told by the client.
+            with suppress(IndexError):
+                _check_headers(unpacked)
+        return unpacked
+
+    return decode
+
+
+def _check_headers(records: bytes) -> None:
+    at = 0
+    while at < len(records):
+        length, at = varint(records, at)
+        if length <= 0:
+            return  # no record of this format
+        if length > 2 * _MOST_HEADERS and (count := _headers_of(records, at)) > _MOST_HEADERS:
+            raise TooMuch(f"{count} headers in a record")
+        at += length
+
+
+def _headers_of(records: bytes, at: int) -> int:
+    """How many the record that begins here says to have."""
+    _, at = varint(records, at + 1)  # behind the attributes, the time
+    _, at = varint(records, at)  # the offset
+    for _ in ("key", "value"):
+        length, at = varint(records, at)
+        at += max(0, length)
+    return varint(records, at)[0]
+
+
+DECODERS = {
+    codec: _with_few_headers(unpack)
+    for codec, unpack in {"gzip": _gzip, "snappy": _snappy, "lz4": _lz4, "zstd": _zstd}.items()
+}
 
 
 def bound_decompression() -> None:

@@ -5,7 +5,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 import structlog
@@ -14,7 +13,7 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaE
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.contained import contained
 from ftgo_messaging.errors import is_time_limit, is_transient
-from ftgo_messaging.kafka.bounds import TAKEN_BYTES, size_of
+from ftgo_messaging.kafka.bounds import TAKEN_BYTES, relieved, size_of, some_of
 from ftgo_messaging.kafka.codecs import bound_decompression
 from ftgo_messaging.kafka.offsets import Offsets
 from ftgo_messaging.kafka.positions import Positions, rewind_batch
@@ -80,7 +79,7 @@ class Reading:
         self.waiting = True
         try:
             with contained():
-                return await consumer.getone()
+                return relieved(consumer, await consumer.getone())
         finally:
             self.waiting = False
 
@@ -119,9 +118,9 @@ class Reading:
                 records.clear()
             if not found:
                 break
-            ((record,),) = found.values()
-            records.append(record)
-            room -= size_of(record)
+            _, one = found.popitem()
+            records.append(relieved(consumer, one.pop()))
+            room -= size_of(records[-1])
         return records
 
     async def _pass_over(self, consumer: Any, found: Unreadable | None) -> bool:
@@ -130,7 +129,7 @@ class Reading:
             return False  # it can be read by now
         self.idle.clear()
         try:
-            while chunk := list(islice(found.records, self._most)):
+            while chunk := some_of(found.records, self._most):
                 if self.stopping.is_set():
                     return False
                 place = f"{chunk[0].topic}/{chunk[0].partition}/{chunk[0].offset}"

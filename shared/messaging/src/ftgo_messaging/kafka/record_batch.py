@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord, TopicPartition
 
 from ftgo_messaging.kafka.codecs import DECODERS
+from ftgo_messaging.kafka.varint import varint
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -39,16 +40,16 @@ class RecordBatch:
             data = DECODERS[self.codec](data)
         at = 0
         for _ in range(count):
-            length, at = _varint(data, at)
+            length, at = varint(data, at)
             yield self._record(data[at : at + length])
             at += length
 
     def _record(self, data: bytes) -> ConsumerRecord[bytes, bytes]:
-        _, at = _varint(data, 1)  # behind the attributes; the time is nobody's business
-        offset, at = _varint(data, at)
+        _, at = varint(data, 1)  # behind the attributes; the time is nobody's business
+        offset, at = varint(data, at)
         key, at = _bytes(data, at)
         value, at = _bytes(data, at)
-        count, at = _varint(data, at)
+        count, at = varint(data, at)
         headers = []
         for _ in range(count):
             name, at = _bytes(data, at)
@@ -67,20 +68,8 @@ def first_batch(partition: TopicPartition, raw: bytes) -> RecordBatch:
     return RecordBatch(partition, bytes(raw[: 12 + length]), first, last, codec, version)
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number in zigzag form, and where the next field begins. Raises IndexError at the end of the data."""
-    shift = number = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return (number >> 1) ^ -(number & 1), at
-        shift += 7
-
-
 def _bytes(data: bytes, at: int) -> tuple[bytes | None, int]:
-    length, at = _varint(data, at)
+    length, at = varint(data, at)
     if length < 0:
         return None, at
     if at + length > len(data):

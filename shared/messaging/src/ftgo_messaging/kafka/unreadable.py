@@ -95,5 +95,5 @@ def _error_of(read: Callable[..., Iterable[object]], *arguments: object) -> Base
         for _ in read(*arguments):
             pass
     except BaseException as error:  # the panic of a library in another language is no Exception
-        return error
+        return error.with_traceback(None)  # with it, the batch would stay in memory, unpacked
     return None
