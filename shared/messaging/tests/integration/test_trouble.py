@@ -332,8 +332,8 @@ async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel,
             await go_on.wait()
 
     reader.before = wait
+    await publish(kafka, channel, ["a"], range(10))  # before: while a batch is handled, the ends are those of its fetch
     async with reader.reading(max_records=1) as (consumer, _):
-        await publish(kafka, channel, ["a"], range(10))
 
         def lag() -> float:
             found = [s for metric in LAG.collect() for s in metric.samples if s.labels["channel"] == channel.name]
