@@ -7,7 +7,7 @@ RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow check docs k8s-check compose-up \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow check docs k8s-check k8s-try compose-up \
 	compose-check lock clean
 
 help: ## list the verbs
@@ -90,6 +90,9 @@ docs: .venv/ready ## write docs/openapi and docs/asyncapi.json from the code
 
 k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
 	@k8s/check
+
+k8s-try: .venv/ready ## the manifests on a real cluster: make k8s-try, or with K8S_CONTEXT=kind-kind
+	@$(PY) e2e-tests/kubernetes/run.py $(ARGS) || [ $$? = 77 ]
 
 compose-up: ## start everything in Docker, and say beforehand what would stand in the way
 	@compose/up

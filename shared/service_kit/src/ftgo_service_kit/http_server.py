@@ -18,6 +18,7 @@ log = structlog.get_logger("ftgo.http")
 
 _ACCEPT_SECONDS = 0.1
 _ARRIVE_SECONDS = 0.4
+_LAST = (b"connection", b"close")
 _SOCKET_BUFFER = 64 * 1024
 """Each way, doubled by the kernel. Its own choice grows to several MB, and counts as memory of the container."""
 _OTHER_FILES = 300
@@ -69,10 +70,13 @@ class HttpServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def stop_listening(self) -> None:
-        """From now on connections are refused, and whoever has one already is still served. Uvicorn alone would close
-        those whose request is on its way, and a client cannot know whether it was carried out."""
+        """From now on connections are refused, and whoever has one already is still served: with an answer that says
+        that it is the last one there. Uvicorn alone would close those whose request is on its way, and a client cannot
+        know whether it was carried out."""
         if not getattr(self, "servers", None):
             return  # it has ended, or never began
+        self.config.encoded_headers.append(_LAST)  # for all seconds from the next one on
+        self.server_state.default_headers = [*self.server_state.default_headers, _LAST]
         for listener in self.servers:
             for listening in listener.sockets:
                 # Nobody joins the queue of connections any more, which a close would reset.

@@ -484,3 +484,23 @@ async def test_the_host_of_a_whole_url_counts(site: Site, target, expected) -> N
     host = b"evil.example" if expected == 201 else b"localhost"
     answer = await site.send(post(target=target, close=True).replace(b"Host: localhost", b"Host: " + host))
     assert statuses(answer) == [expected]
+
+
+# ---------------------------------------------------------------- the end
+
+
+async def test_a_connection_that_is_kept_ends_with_an_answer_that_says_so(site: Site) -> None:
+    """When a service stops. A client that was not told may send its next request just when the connection is closed,
+    and cannot know whether it was carried out."""
+    reader, writer = await site.connect()
+    writer.write(post())
+    assert b"connection: close" not in (await read_one(reader)).lower()
+    stopping = asyncio.create_task(site.server.stop_listening())
+    await asyncio.sleep(0)
+    writer.write(post())
+    last = await read_one(reader)
+    assert statuses(last) == [201]
+    assert b"connection: close" in last.lower()
+    assert await read(reader) == b""
+    writer.close()
+    await stopping
