@@ -99,7 +99,9 @@ class Try:
         try:
             yield load
         except Failed as error:
-            raise Failed(f"{error}\nrequests that failed: {load.failed[-5:]}") from error
+            with contextlib.suppress(Failed):
+                load.stop()
+            raise Failed(f"{error}\nrequests that failed: {load.failed}") from error
         self.placed = load.stop()
         self.effects()
 
@@ -152,24 +154,37 @@ class Try:
 
     def rolling_restart(self) -> Said:
         """With two of each, no request fails: not of a new connection, not of one that was kept."""
-        kubectl("scale", "deployment", "--all", "--replicas=2")
-        kubectl("rollout", "status", "deployment", "--selector", FTGO, "--timeout=180s")
-        said = []
-        for policies in (True, False):
-            words = f"with policies {'on' if policies else 'off'}"
-            if not policies:
-                kubectl("delete", "networkpolicy", "--all")
-            with self.load() as load:
-                began = time.time()
-                while load.requests_since(began) < 1000 if load.counts else True:
-                    kubectl("rollout", "restart", "deployment", "--selector", FTGO)
-                    kubectl("rollout", "status", "deployment", "--selector", FTGO, "--timeout=300s")
-                failed, requests = load.failed_since(began), load.requests_since(began)
-                if failed:
-                    raise Failed(f"{len(failed)} of {requests} requests failed, {words}")
-            said.append(f"{requests} requests {words}, 0 failed")
+        self.scale(2)
+        said = [self.restarted_under_load("with policies")]
+        kubectl("delete", "networkpolicy", "--all")
+        said.append(self.restarted_under_load("without policies"))
         self.rollout(LOCAL)
+        self.scale(1)
         return "; ".join(said)
+
+    def restarted_under_load(self, words: str) -> str:
+        with self.load() as load:
+            began = time.time()
+            kubectl("rollout", "restart", "deployment", "--selector", FTGO)
+            self.wait_until_replaced()
+            load.wait_for_requests(1000, began)
+            failed, requests = load.failed_since(began), load.requests_since(began)
+            if failed:
+                raise Failed(f"{len(failed)} of {requests} requests failed {words}")
+        return f"0 of {requests} requests failed {words}"
+
+    def scale(self, replicas: int) -> None:
+        kubectl("scale", "deployment", "--selector", FTGO, f"--replicas={replicas}")
+        self.wait_until_replaced()
+
+    def wait_until_replaced(self) -> None:
+        """Until all pods of the services are of the newest form and ready, and the old ones are gone."""
+        kubectl("rollout", "status", "deployment", "--selector", FTGO, "--timeout=300s")
+        deadline = time.monotonic() + 120
+        while any("deletionTimestamp" in p["metadata"] for p in get("pods")):
+            if time.monotonic() > deadline:
+                raise Failed("pods do not end")
+            time.sleep(0.5)
 
     def second_version(self) -> Said:
         """To a version that needs a new column, and to one that does without an old one: the old version runs on beside
