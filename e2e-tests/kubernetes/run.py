@@ -293,13 +293,13 @@ class Try:
         return self.interrupted_orders(self.cluster.restart_node)
 
     def interrupted_orders(self, interrupt: Callable[[], None]) -> str:
-        """Orders that wait for Accounting when the interruption comes have all settled afterwards."""
-        kubectl("scale", "deployment/accounting-worker", "--replicas=0")
-        kubectl("wait", "--for", "delete", "pod", "--selector", f"{LABEL}/name=accounting,{LABEL}/component=worker")
+        """Orders that wait for the kitchen when the interruption comes have all settled afterwards."""
+        kubectl("scale", "deployment/kitchen-worker", "--replicas=0")
+        kubectl("wait", "--for", "delete", "pod", "--selector", f"{LABEL}/name=kitchen,{LABEL}/component=worker")
         orders = place(20)
         interrupt()
         began = time.monotonic()
-        kubectl("scale", "deployment/accounting-worker", "--replicas=1")
+        kubectl("scale", "deployment/kitchen-worker", "--replicas=1")
         while self.unsettled(orders):
             if time.monotonic() - began > 180:
                 raise Failed(f"{self.unsettled(orders)} of {len(orders)} orders have not settled after 180 s")
