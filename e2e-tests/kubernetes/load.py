@@ -4,10 +4,10 @@ Runs in a pod, with the image of the tools: ``python load.py``. Reads FTGO_<SERV
 second: an order, a look at it, and a look at each of the other three services. Half of the rounds open a connection for
 each request; the others keep theirs, as services do among each other.
 
-Prints a line of JSON for everything that ``client.py`` has to know: ``{"ready": true}``; ``{"failed": ...}`` for each
-request without an answer, or with a 5xx; ``{"settled": ...}``; ``{"count": ...}`` once a second. SIGTERM: no more orders,
-then ``{"end": ...}`` as soon as all orders have settled, or after 60 s. With FTGO_LOAD_ROUNDS it ends after so many, and
-waits for none to settle. All times are seconds since 1970.
+Prints a line of JSON for all that ``client.py`` has to know: ``{"ready": true}``; ``{"failed": ...}`` for each request
+without an answer, or with a 5xx; ``{"settled": ...}``; ``{"count": ...}`` once a second. SIGTERM: no more orders, then
+``{"end": ...}`` as soon as all orders have settled, or after 60 s. With FTGO_LOAD_ROUNDS it ends after so many rounds,
+and waits for none to settle. All times are seconds since 1970.
 """
 
 import asyncio
