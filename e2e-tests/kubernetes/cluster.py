@@ -1,5 +1,6 @@
 """The cluster that is tried on: a stand-in that is started for it, or the one that a context of kubectl names."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -72,10 +73,12 @@ class StandIn:
         try:
             if not (self.state / "bin/metrics-server").exists():
                 print("compiling the stand-in for a cluster (once, 10 to 20 minutes)", flush=True)
-                run("nice", self.folder / "build", seconds=BUILD_SECONDS, env=self.environment)
+                # Ended with all compilers that it has started.
+                limited = ("timeout", str(BUILD_SECONDS), "nice", self.folder / "build")
+                run(*limited, seconds=BUILD_SECONDS + 60, env=self.environment)
             self._run("down", "--wipe")
             self.up = True
-            self._run("up")
+            self._up()
         except (Failed, subprocess.TimeoutExpired) as error:
             self.stop()
             raise NoClusterError(f"the stand-in for a cluster does not start: {error}") from error
@@ -83,7 +86,14 @@ class StandIn:
         os.environ["PATH"] = f"{self.state / 'bin'}:{os.environ['PATH']}"
         self.load(images)
 
-    def _run(self, program: str, *arguments: str) -> str:
+    def _up(self) -> None:
+        """Goes on where it stood. On a busy machine it asks for a name before the DNS can answer, and gives up."""
+        for _ in range(4):
+            with contextlib.suppress(Failed):
+                return self._run("up")
+        self._run("up")
+
+    def _run(self, program: str, *arguments: str) -> None:
         # Its processes outlive it, and must not hold our pipe.
         with (self.scratch / "log").open("w") as log:
             done = subprocess.run(
@@ -93,18 +103,19 @@ class StandIn:
         said = (self.scratch / "log").read_text()
         if done.returncode != 0:
             raise Failed(f"{program} {' '.join(arguments)}: {said}")
-        return said
 
     def load(self, images: Sequence[str]) -> None:
         self._run("load", *images)
 
     def restart_node(self) -> None:
         self._run("down")
-        self._run("up")
+        self._up()
 
     def stop(self) -> None:
+        """May repeat."""
         if self.up:
             self._run("down", "--wipe")
+            self.up = False
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
@@ -155,6 +166,8 @@ def _agreed(question: str) -> bool:
 
 def find() -> StandIn | Context:
     """K8S_CONTEXT, else K8S_STANDIN (default: beside the checkout). Raises NoClusterError."""
+    if shutil.which("docker") is None:
+        raise NoClusterError("there is no Docker here, to build the images with")
     if context := os.environ.get("K8S_CONTEXT"):
         return Context(context)
     source = Path(os.environ.get("K8S_STANDIN") or ROOT / "../shared/standins/k8s")
