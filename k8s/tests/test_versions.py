@@ -99,3 +99,9 @@ def test_the_readme_and_the_check_name_the_operators_that_were_chosen() -> None:
 def test_production_names_the_version_of_every_image(overlay: str, manifests: list[Manifest]) -> None:
     if overlay != "local":
         assert [i for i in images(manifests) if not tagged(i)] == []
+
+
+def test_an_image_without_a_tag_is_not_pulled(manifests: list[Manifest]) -> None:
+    """Kubernetes would take the tag :latest, and pull it at every start."""
+    for image, policy in images(manifests).items():
+        assert tagged(image) or policy in {"IfNotPresent", "Never"}, image
