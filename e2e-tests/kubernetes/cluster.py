@@ -26,10 +26,10 @@ class Failed(AssertionError):
     """What was seen is not what should be."""
 
 
-def run(*command: str | Path, given: str | None = None, seconds: float = 600, **settings: Any) -> str:
+def run(*command: str | Path, given: str | None = None, seconds: float = 600, env: Any = None) -> str:
     """What the command prints. Raises Failed with what it says when it fails."""
     done = subprocess.run(
-        command, input=given, capture_output=True, text=True, check=False, timeout=seconds, **settings
+        command, input=given, capture_output=True, text=True, check=False, timeout=seconds, env=env
     )  # fmt: skip
     if done.returncode != 0:
         raise Failed(f"{' '.join(map(str, command))[:200]}: exit code {done.returncode}\n{done.stdout}{done.stderr}")

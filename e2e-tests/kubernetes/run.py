@@ -9,27 +9,34 @@ code 1 when it is not what should be, 77 when there is no cluster. Leaves nothin
 """
 
 import contextlib
-import os
-import re
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from client import CLIENTS, Load, place, pod, urls, wait_for_end
 from cluster import ROOT, Context, Failed, NoClusterError, apply, find, get, kubectl, run
+from databases import SERVICES, check_effects, dead_letters, sql, unsettled
 from policies import STRANGERS, Policies
+from versions import build_next, local_with, newest_revision
+from workloads import (
+    FTGO,
+    LOCAL,
+    pods_of,
+    rollout,
+    scale,
+    wait_for_replicas,
+    wait_until_gone,
+    wait_until_ready,
+    wait_until_replaced,
+)
 
-SERVICES = ("consumer", "order", "kitchen", "accounting")
 IMAGES = (*(f"ftgo-{s}" for s in SERVICES), "ftgo-tools", "ftgo-tests", "postgres:17", "apache/kafka:4.1.1")
-VERSIONS = "services/order/src/ftgo_order/migrations/versions"
-LOCAL = ROOT / "k8s/overlays/local"
-LABEL = "app.kubernetes.io"
-FTGO = f"{LABEL}/part-of=ftgo"
 RATE = 4  # rounds a second, of five requests each
 Said = str | None
 
@@ -67,14 +74,11 @@ class Try:
         run("kubectl", "apply", "--filename", ROOT / "k8s/base/namespace.yaml")
         kubectl("apply", "--filename", "-", given=run(ROOT / "k8s/secrets", "local"))
         began = time.monotonic()
-        self.rollout(LOCAL)
+        rollout(LOCAL)
         took = time.monotonic() - began
         labels = {"ftgo-client": "true", "ftgo-monitoring": "true"}
         apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CLIENTS, "labels": labels}})
         return f"k8s/rollout local took {took:.0f} s (at most 40 on two quiet cores)"
-
-    def rollout(self, overlay: Path) -> None:
-        run(ROOT / "k8s/rollout", overlay)
 
     def journeys(self) -> Said:
         """The end-to-end tests, from inside. They write to Kafka, and read the metrics, as no client may."""
@@ -86,7 +90,7 @@ class Try:
         apply(pod("journeys", "ftgo-tests", env=env), namespace=CLIENTS)
         try:
             log = wait_for_end("journeys", 600)
-            self.known_dead_letters = self.dead_letters()
+            self.known_dead_letters = dead_letters()
         finally:
             kubectl("delete", "networkpolicy", "clients-to-kafka")
         return log.strip().splitlines()[-1].strip("= ")
@@ -104,40 +108,16 @@ class Try:
                 load.stop()
             raise Failed(f"{error}\nrequests that failed: {load.failed}") from error
         self.placed = load.stop()
-        self.effects()
-
-    def effects(self) -> None:
-        """By the databases themselves: nothing waits, nothing is set aside, nothing was done twice or not at all."""
-        waiting = {s: self.sql(s, "SELECT count(*) FROM outbox") for s in SERVICES}
-        if {*waiting.values()} != {"0"}:
-            raise Failed(f"in the outboxes: {waiting}")
-        if (now := self.dead_letters()) != self.known_dead_letters:
-            raise Failed(f"dead letters: {now}, before {self.known_dead_letters}")
-        approved = self.ids("order", "SELECT id FROM orders WHERE state = 'APPROVED'")
-        charged = self.ids("accounting", "SELECT order_id FROM authorizations")
-        cooked = self.ids("kitchen", "SELECT id FROM tickets WHERE state <> 'CREATE_PENDING'")
-        for what, found in (("charged", charged), ("in the kitchen", cooked)):
-            if missing := approved - found:
-                raise Failed(f"{len(missing)} approved orders are not {what}: {sorted(missing)[:3]}")
-
-    def dead_letters(self) -> dict[str, str]:
-        return {s: self.sql(s, "SELECT count(*) FROM dead_letters") for s in SERVICES}
-
-    def ids(self, service: str, statement: str) -> set[str]:
-        return set(self.sql(service, statement).split())
-
-    def sql(self, service: str, statement: str) -> str:
-        command = ["psql", "--username=postgres", f"--dbname=ftgo_{service}", "-Atc", statement]
-        return kubectl("exec", "postgres-0", "--", *command).strip()
+        check_effects(self.known_dead_letters)
 
     def deleted_pods(self) -> Said:
         """One pod of each kind after the other. Requests may fail meanwhile; orders that were taken settle."""
         seen = []
         with self.load() as load:
             for owner in ("postgres", "kafka", *(f"{s}-{p}" for s in SERVICES for p in ("api", "worker", "relay"))):
-                (name,) = (p["metadata"]["name"] for p in get("pods") if _belongs(p, owner))
+                (name,) = (p["metadata"]["name"] for p in pods_of(owner))
                 kubectl("delete", "pod", name, "--wait=true")
-                ready = self.wait_until_ready(owner)
+                ready = wait_until_ready(owner)
                 late = load.wait_until_settled_after(ready)
                 load.wait_until_nothing_is_old()
                 if owner in {"postgres", "kafka"}:
@@ -146,55 +126,30 @@ class Try:
                         raise Failed(f"{owner}: the next order settled {late:.1f} s after it was ready, at most 10 s")
         return f"{'; '.join(seen)}; {self.placed['placed']} orders, all settled"
 
-    def wait_until_ready(self, owner: str, seconds: float = 120) -> float:
-        """Until one pod of its kind is ready and none is going. The time at which it was seen, since 1970."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            pods = [p for p in get("pods") if _belongs(p, owner)]
-            going = [p for p in pods if "deletionTimestamp" in p["metadata"]]
-            if pods and not going and all(_ready(p) for p in pods):
-                return time.time()
-            time.sleep(0.1)
-        raise Failed(f"{owner} is not ready after {seconds} s")
-
     def rolling_restart(self) -> Said:
         """With two of each, no request fails: not of a new connection, not of one that was kept."""
-        self.scale(2)
+        scale(2)
         said = [self.restarted_under_load("with policies")]
         kubectl("delete", "networkpolicy", "--all")
         said.append(self.restarted_under_load("without policies"))
-        self.rollout(LOCAL)
-        self.scale(1)
+        rollout(LOCAL)
+        scale(1)
         return "; ".join(said)
 
     def restarted_under_load(self, words: str) -> str:
         with self.load() as load:
             began = time.time()
             kubectl("rollout", "restart", "deployment", "--selector", FTGO)
-            self.wait_until_replaced()
+            wait_until_replaced()
             load.wait_for_requests(1000, began)
             failed, requests = load.failed_since(began), load.requests_since(began)
             if failed:
                 raise Failed(f"{len(failed)} of {requests} requests failed {words}")
         return f"0 of {requests} requests failed {words}"
 
-    def scale(self, replicas: int) -> None:
-        kubectl("scale", "deployment", "--selector", FTGO, f"--replicas={replicas}")
-        self.wait_until_replaced()
-
-    def wait_until_replaced(self) -> None:
-        """Until all pods of the services are of the newest form and ready, and the old ones are gone."""
-        kubectl("rollout", "status", "deployment", "--selector", FTGO, "--timeout=300s")
-        deadline = time.monotonic() + 120
-        while any("deletionTimestamp" in p["metadata"] for p in get("pods")):
-            if time.monotonic() > deadline:
-                raise Failed("pods do not end")
-            time.sleep(0.5)
-
     def second_version(self) -> Said:
         """To a version that needs a new column, and to one that does without an old one: the old version runs on beside
         either migration."""
-        newest = max(int(f.name[:4]) for f in (ROOT / VERSIONS).glob("[0-9]*.py"))
         steps = [
             ("expand", "ALTER TABLE orders ADD COLUMN tried_at timestamptz DEFAULT now()"),
             ("contract", "ALTER TABLE orders DROP COLUMN tried_at"),
@@ -202,45 +157,21 @@ class Try:
         image = "ftgo-order"
         with self.load() as load:
             began = time.time()
-            for number, (name, statement) in enumerate(steps, newest + 1):
-                image = self.build_next(image, name, number, statement)
-                self.rollout(self.overlay_with(image))
+            for number, (name, statement) in enumerate(steps, newest_revision() + 1):
+                image = build_next(image, name, number, statement, self.scratch)
+                self._tags.append(image)
+                self.cluster.load([image])
+                rollout(local_with(image, self.scratch))
                 load.wait_for_requests(load.requests_since(began) + 50, began)
-                if self.sql("order", "SELECT version_num FROM alembic_version") != f"{number:04}":
+                if sql("order", "SELECT version_num FROM alembic_version") != f"{number:04}":
                     raise Failed(f"the migration {name} has not run")
-            running = {p["spec"]["containers"][0]["image"] for p in get("pods") if _belongs(p, "order-api")}
+            running = {p["spec"]["containers"][0]["image"] for p in pods_of("order-api")}
             if running != {image}:
                 raise Failed(f"{running} runs instead of {image}")
             failed, requests = load.failed_since(began), load.requests_since(began)
             if failed:
                 raise Failed(f"{len(failed)} of {requests} requests failed")
         return f"expand and contract, {requests} requests, 0 failed"
-
-    def build_next(self, image: str, name: str, number: int, statement: str) -> str:
-        """An image as the one before it, with one migration more. Returns its name."""
-        folder = self.scratch / name
-        folder.mkdir()
-        (folder / "next.py").write_text(
-            f'from alembic import op\n\nrevision = "{number:04}"\ndown_revision = "{number - 1:04}"\n\n\n'
-            f'def upgrade() -> None:\n    op.execute("{statement}")\n'
-        )
-        target = f"/app/{VERSIONS.split('/src/')[1]}/{number:04}_{name}.py"
-        (folder / "Dockerfile").write_text(f"FROM {image}\nCOPY --chmod=0644 next.py {target}\n")
-        tag = f"ftgo-order:try-{name}"
-        run("docker", "build", "--quiet", "--tag", tag, folder)
-        self._tags.append(tag)
-        self.cluster.load([tag])
-        return tag
-
-    def overlay_with(self, image: str) -> Path:
-        """``local`` with this image of order."""
-        folder = self.scratch / "overlay"
-        folder.mkdir(exist_ok=True)
-        name, tag = image.split(":")
-        local = os.path.relpath(ROOT / "k8s/overlays/local", folder.resolve())
-        images = f"images:\n  - {{name: {name}, newTag: {tag}}}\n"
-        (folder / "kustomization.yaml").write_text(f"resources: [{local}]\n{images}")
-        return folder
 
     def autoscaler(self) -> Said:
         """That of production, with a shorter memory: more pods of order's API under load, and one again afterwards."""
@@ -263,23 +194,13 @@ class Try:
         kubectl("scale", "deployment/order-api", "--replicas=1")
         with self.load() as load:
             apply(scaler)
-            up = self.wait_for_replicas("order-api", lambda n: n > 1, 180)
+            up = wait_for_replicas("order-api", lambda n: n > 1, 300)
             began = time.time()
             load.wait_for_requests(load.requests_since(began) + 100, began)
-            most = len([p for p in get("pods") if _belongs(p, "order-api")])
-        down = self.wait_for_replicas("order-api", lambda n: n == 1, 300)
+            most = len(pods_of("order-api"))
+        down = wait_for_replicas("order-api", lambda n: n == 1, 300)
         kubectl("delete", "horizontalpodautoscaler", "order-api")
         return f"{most} pods {up:.0f} s after the load began, one {down:.0f} s after its end"
-
-    def wait_for_replicas(self, deployment: str, enough: Callable[[int], bool], seconds: float) -> float:
-        began = time.monotonic()
-        while time.monotonic() - began < seconds:
-            (found,) = get("deployments", "--field-selector", f"metadata.name={deployment}")
-            if enough(found["spec"]["replicas"]):
-                return time.monotonic() - began
-            time.sleep(1)
-        described = kubectl("describe", "horizontalpodautoscaler", deployment)
-        raise Failed(f"{deployment} has {found['spec']['replicas']} replicas after {seconds} s\n{described}")
 
     def drained_node(self) -> Said:
         """On one node: what was on it waits until it takes pods again. What was under way goes on."""
@@ -300,26 +221,18 @@ class Try:
     def interrupted_orders(self, interrupt: Callable[[], None]) -> str:
         """Orders that wait for the kitchen when the interruption comes have all settled afterwards."""
         kubectl("scale", "deployment/kitchen-worker", "--replicas=0")
-        kubectl("wait", "--for", "delete", "pod", "--selector", f"{LABEL}/name=kitchen,{LABEL}/component=worker")
+        wait_until_gone("kitchen-worker")
         orders = place(20)
         interrupt()
         began = time.monotonic()
         kubectl("scale", "deployment/kitchen-worker", "--replicas=1")
-        while self.unsettled(orders):
+        while unsettled(orders):
             if time.monotonic() - began > 180:
-                raise Failed(f"{self.unsettled(orders)} of {len(orders)} orders have not settled after 180 s")
+                raise Failed(f"{unsettled(orders)} of {len(orders)} orders have not settled after 180 s")
             time.sleep(0.5)
         took = time.monotonic() - began
-        self.effects()
+        check_effects(self.known_dead_letters)
         return f"{len(orders)} orders that were under way had settled {took:.0f} s after it was back"
-
-    def unsettled(self, orders: list[str]) -> int:
-        among = ",".join(f"'{order}'" for order in orders)
-        try:
-            pending = f"SELECT count(*) FROM orders WHERE id IN ({among}) AND state <> 'APPROVED'"  # noqa: S608
-            return int(self.sql("order", pending))
-        except Failed:  # PostgreSQL is starting
-            return len(orders)
 
     def policies(self) -> Said:
         """What is allowed works, and all else is refused: by the policies, since it is open without them."""
@@ -330,7 +243,7 @@ class Try:
             said = f"{said}; {policies.check_without()}"
         finally:
             policies.close()
-        self.rollout(LOCAL)
+        rollout(LOCAL)
         return said
 
     def dry_run(self) -> Said:
@@ -350,7 +263,7 @@ class Try:
         self.step("rolled out", self.first_rollout)
         for do in STEPS:
             if not chosen or do.__name__ in chosen:
-                self.step(do.__name__.replace("_", " "), lambda do=do: do(self))
+                self.step(do.__name__.replace("_", " "), partial(do, self))
         print(f"k8s: {self.passed} passed, 0 failed")
 
     def clean(self) -> None:
@@ -401,15 +314,6 @@ def main() -> int:
     finally:
         attempt.clean()
     return 0
-
-
-def _belongs(found: dict[str, Any], owner: str) -> bool:
-    return re.fullmatch(rf"{owner}-(\d+|[0-9a-z]+-[0-9a-z]{{5}})", found["metadata"]["name"]) is not None
-
-
-def _ready(found: dict[str, Any]) -> bool:
-    conditions = found.get("status", {}).get("conditions", [])
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ import importlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import asyncpg
 import pytest
 from ftgo_local.postgres import Postgres
+from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION
 from ftgo_service_kit.migrations import run_migrations
 from sqlalchemy import MetaData
@@ -116,6 +118,25 @@ async def test_an_old_database_becomes_the_same_and_keeps_its_rows(database: Dat
     for table, rows in before.items():
         after = await database.rows(f"SELECT * FROM {table}")
         assert [{name: row[name] for name in rows[0]} for row in after] == rows if rows else after == []
+
+
+@pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: f"{dump.stem}-{dump.parent.name}")
+async def test_the_service_reads_the_rows_of_an_old_database(database: Database, dump: Path):
+    await database.run(await asyncio.to_thread(dump.read_text))
+    await database.migrate(dump.stem)
+    read = 0
+    for aggregates in kept_by(dump.stem):
+        for row in await database.rows(f"SELECT * FROM {aggregates.table.name}"):
+            assert aggregates.key_of(aggregates.from_row(row)) == str(row[aggregates.key])
+            read += 1
+    assert read > 0
+
+
+def kept_by(service: str) -> list[Aggregates[Any]]:
+    """All aggregates that a service declares."""
+    package = importlib.import_module(f"ftgo_{service}.adapters")
+    modules = [importlib.import_module(found.name) for found in iter_modules(package.__path__, f"{package.__name__}.")]
+    return [value for module in modules for value in vars(module).values() if isinstance(value, Aggregates)]
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -108,7 +108,7 @@ INSERT INTO dead_letters OVERRIDING SYSTEM VALUE VALUES (1, 'order.replies', '01
 INSERT INTO idempotency_keys VALUES ('0197a3c0-0000-7000-8000-0000000000c1 k', '0197a3c0-0000-7000-8000-0000000000c1', 'f1', '0197a3c0-0000-7000-8000-00000000000a', 61.70, '2026-01-01 12:00:00+00');
 INSERT INTO order_history VALUES ('0197a3c0-0000-7000-8000-00000000000a', 1, 'APPROVAL_PENDING', '2026-01-01 12:00:00+00', NULL);
 INSERT INTO order_history VALUES ('0197a3c0-0000-7000-8000-00000000000a', 2, 'APPROVED', '2026-01-01 12:00:01+00', NULL);
-INSERT INTO orders VALUES ('0197a3c0-0000-7000-8000-00000000000a', '0197a3c0-0000-7000-8000-0000000000c1', '0197a3c0-0000-7000-8000-0000000000e1', 'APPROVED', '[{"menuItemId":"1","name":"Chicken Vindaloo","price":"12.34","quantity":5}]', 61.70, '2030-01-01 18:00:00+00', '{"street1":"1 High St","street2":null,"city":"Oakland","state":"CA","zip":"94619"}', 'f1', NULL, NULL, 2);
+INSERT INTO orders VALUES ('0197a3c0-0000-7000-8000-00000000000a', '0197a3c0-0000-7000-8000-0000000000c1', '0197a3c0-0000-7000-8000-0000000000e1', 'APPROVED', '[{"menu_item_id":"1","name":"Chicken Vindaloo","price":"12.34","quantity":5}]', 61.70, '2030-01-01 18:00:00+00', '{"street1":"1 High St","street2":null,"city":"Oakland","state":"CA","zip":"94619"}', 'f1', NULL, NULL, 2);
 INSERT INTO outbox OVERRIDING SYSTEM VALUE VALUES (1, '0197a3c0-0000-7000-8000-000000000001', 'order.events', '0197a3c0-0000-7000-8000-00000000000a', 3, '[]', '\x7b7d');
 INSERT INTO processed_messages VALUES ('order.replies', '0197a3c0-0000-7000-8000-000000000002', '2026-01-01 12:00:00+00');
 INSERT INTO relay_lease VALUES (3, 'a relay that has gone', 7, '2026-01-01 12:00:00+00');

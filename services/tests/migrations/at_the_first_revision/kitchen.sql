@@ -68,7 +68,7 @@ INSERT INTO processed_messages VALUES ('order.replies', '0197a3c0-0000-7000-8000
 INSERT INTO relay_lease VALUES (3, 'a relay that has gone', 7, '2026-01-01 12:00:00+00');
 INSERT INTO restaurants VALUES ('0197a3c0-0000-7000-8000-0000000000e1', 'Ajanta', '{"street1":"1 High St","street2":null,"city":"Oakland","state":"CA","zip":"94619"}', '[{"id":"1","name":"Chicken Vindaloo","price":"12.34"}]', 1);
 INSERT INTO ticket_history VALUES ('0197a3c0-0000-7000-8000-00000000000a', 1, 'CREATE_PENDING', '2026-01-01 12:00:00+00');
-INSERT INTO tickets VALUES ('0197a3c0-0000-7000-8000-00000000000a', '0197a3c0-0000-7000-8000-0000000000e1', 'AWAITING_ACCEPTANCE', '[{"menuItemId":"1","name":"Chicken Vindaloo","quantity":5}]', NULL, NULL, NULL, '[]', 2);
+INSERT INTO tickets VALUES ('0197a3c0-0000-7000-8000-00000000000a', '0197a3c0-0000-7000-8000-0000000000e1', 'AWAITING_ACCEPTANCE', '[{"menu_item_id":"1","name":"Chicken Vindaloo","quantity":5}]', NULL, NULL, NULL, '[]', 2);
 SELECT pg_catalog.setval('dead_letters_id_seq', 1, true);
 SELECT pg_catalog.setval('outbox_position_seq', 1, true);
 ALTER TABLE ONLY alembic_version ADD CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num);
