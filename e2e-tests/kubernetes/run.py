@@ -98,9 +98,9 @@ class Try:
     # ------------------------------------------------------------ under load
 
     @contextlib.contextmanager
-    def load(self) -> Iterator[Load]:
+    def load(self, rate: float = RATE) -> Iterator[Load]:
         """Orders all the while; at the end all of them have settled, each with one effect in every service."""
-        load = Load(RATE)
+        load = Load(rate)
         try:
             yield load
         except Failed as error:
@@ -192,7 +192,7 @@ class Try:
         scaler["spec"] |= {"minReplicas": 1, "maxReplicas": 3}
         scaler["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 15
         kubectl("scale", "deployment/order-api", "--replicas=1")
-        with self.load() as load:
+        with self.load(3 * RATE) as load:
             apply(scaler)
             up = wait_for_replicas("order-api", lambda n: n > 1, 300)
             began = time.time()
