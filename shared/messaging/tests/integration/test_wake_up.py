@@ -1,12 +1,15 @@
 """The wake-up across processes: two engines stand for two processes, the poll interval is far too long to help."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 from ftgo_local.postgres import Postgres
+from ftgo_messaging.outbox import wake_up as wake_up_module
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.wake_up import CHANNEL, Listener, Notifier
 from ftgo_messaging.testing.eventually import eventually
@@ -59,8 +62,16 @@ async def test_a_ring_reaches_another_process_and_bursts_are_few(dsn: str) -> No
             passed = asyncio.get_running_loop().time() - began
             assert notifier.sent - before <= 2 + passed / 0.01
 
+            async def counted() -> None:
+                assert notifier.sent >= 2
 
-async def test_lost_connections_are_made_again(dsn: str, postgres: Postgres) -> None:
+            await eventually(counted)
+
+
+async def test_lost_connections_are_made_again(
+    dsn: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wake_up_module, "_PING_SECONDS", 1000)  # the loss itself is noticed
     admin = await asyncpg.connect(postgres.dsn())
     async with process(dsn) as one, process(dsn) as other:
         notifier, wake_up = Notifier(one), WakeUp()
@@ -86,6 +97,31 @@ async def test_lost_connections_are_made_again(dsn: str, postgres: Postgres) -> 
                 assert await wake_up.wait(0.5)
 
             await eventually(heard_again, within=30)
+    assert "the server closed the connection" in "".join(capfd.readouterr())
+    await admin.close()
+
+
+@pytest.mark.embedded("it stops a process of the server")
+async def test_a_connection_that_has_fallen_silent_is_given_up(
+    dsn: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wake_up_module, "_PING_SECONDS", 1)
+    admin = await asyncpg.connect(postgres.dsn())
+    listeners = "SELECT max(pid) FROM pg_stat_activity WHERE application_name = 'ftgo-listen' AND pid <> $1"
+    async with process(dsn) as one:
+        listener = Listener(one, WakeUp())
+        async with running(listener):
+            await eventually(lambda: listening(listener))
+            silent = await admin.fetchval(listeners, 0)
+            os.kill(silent, signal.SIGSTOP)
+            try:
+
+                async def another() -> None:
+                    assert await admin.fetchval(listeners, silent)
+
+                await eventually(another, within=30)
+            finally:
+                os.kill(silent, signal.SIGCONT)
     await admin.close()
 
 
