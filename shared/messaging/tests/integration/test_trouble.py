@@ -325,15 +325,19 @@ async def test_a_record_that_the_client_cannot_read_is_skipped_and_costs_no_othe
 
 
 async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel, reader: Reader, kafka: Kafka) -> None:
-    go_on = asyncio.Event()
+    """Also of what comes while a batch is handled, when nothing is fetched."""
+    at_work, go_on = asyncio.Event(), asyncio.Event()
 
     async def wait(event: Stepped) -> None:
         if event.n == 5:
+            at_work.set()
             await go_on.wait()
 
     reader.before = wait
-    await publish(kafka, channel, ["a"], range(10))  # before: while a batch is handled, the ends are those of its fetch
     async with reader.reading(max_records=1) as (consumer, _):
+        await publish(kafka, channel, ["a"], range(6))
+        await at_work.wait()
+        await publish(kafka, channel, ["a"], range(6, 10))
 
         def lag() -> float:
             found = [s for metric in LAG.collect() for s in metric.samples if s.labels["channel"] == channel.name]

@@ -1,7 +1,9 @@
-"""How far a consumer is behind the ends of its partitions, told from what its client knows without asking."""
+"""How far a consumer is behind the ends of its partitions, told from what its client knows; the broker is asked only
+where that is old."""
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +14,9 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from ftgo_messaging.kafka.positions import Positions
 
 _POSITION_SECONDS = 0.1
+_FRESH_SECONDS = 2.0
+"""While a consumer waits for records, a fetch is answered twice a second."""
+_ENDS_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -30,9 +35,13 @@ async def measure(consumer: Any, positions: Positions, all_handled: Callable[[],
     then, and it moves over what is no message, too."""
     lag = Lag()
     for partition in consumer.assignment():
-        with contextlib.suppress(IllegalStateError, AssertionError, TimeoutError, KafkaError, AttributeError):
+        with _what_passes():
             lag.last_fetch = max(lag.last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
-            end = consumer.highwater(partition)
+    # While a batch is handled nothing is fetched, and the ends would be those of its fetch, however long it takes.
+    asked = await _ask_for_ends(consumer) if time.time() - lag.last_fetch > _FRESH_SECONDS else {}
+    for partition in consumer.assignment():
+        with _what_passes():
+            end = asked.get(partition, consumer.highwater(partition))
             if end is None:
                 continue
             handled = positions.get(partition)
@@ -45,3 +54,16 @@ async def measure(consumer: Any, positions: Positions, all_handled: Callable[[],
                     lag.passed[partition] = handled = position
             lag.of[partition] = max(0, end - handled)
     return lag
+
+
+def _what_passes() -> contextlib.suppress:
+    """A rebalance, a client that is closed, a broker that is away: known again next time."""
+    return contextlib.suppress(IllegalStateError, AssertionError, TimeoutError, KafkaError, AttributeError)
+
+
+async def _ask_for_ends(consumer: Any) -> dict[TopicPartition, int]:
+    with _what_passes():
+        async with asyncio.timeout(_ENDS_SECONDS):
+            found: dict[TopicPartition, int] = await consumer.end_offsets(list(consumer.assignment()))
+            return found
+    return {}
