@@ -87,6 +87,8 @@ class Reading:
         """Handle the record whose place was given last, and what else has been fetched by now, within the bounds."""
         first, self._first = self._first, None
         records = await self._taken_along(consumer, first)
+        if not records:
+            return
         self.idle.clear()
         try:
             await self._handle(consumer, records)
@@ -112,7 +114,7 @@ class Reading:
                     found = await consumer.getmany(timeout_ms=0, max_records=1)
             except Exception as error:
                 log.warning("consumer.fetch_failed", consumer=self._name, error=repr(error))
-                break  # it will come first
+                found = {}  # it will come first
             if self.revocations != revocations:
                 # These are of the old one. Whoever has their partitions now reads them from the committed offset.
                 records.clear()
