@@ -1,6 +1,7 @@
 """Kafka's server.properties: ours, what a test stand puts over them, and what every deployment has of them."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,16 @@ from ftgo_messaging.kafka.publisher import REQUEST_BYTES
 ROOT = Path(__file__).parents[4]
 
 
-def test_extra_settings_replace_ours_and_add_to_them(tmp_path: Path) -> None:
-    kafka = Kafka(tmp_path, 19092, 19093)
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where every user can enter. Out of pytest's own, which are closed, root's data would move, and stay there."""
+    with tempfile.TemporaryDirectory(prefix="ftgo-test-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def test_extra_settings_replace_ours_and_add_to_them(folder: Path) -> None:
+    kafka = Kafka(folder, 19092, 19093)
     kafka.extra_settings = {"num.io.threads": "2", "inter.broker.listener.name": "PLAINTEXT"}
     kafka._configure()
     lines = (kafka.directory.resolve() / PROPERTIES).read_text().splitlines()
@@ -22,8 +31,8 @@ def test_extra_settings_replace_ours_and_add_to_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["jörg", "a,b", "back\\slash", "100%", "#1", "a=b", "it's", "two  blanks", "$HOME"])
-def test_no_setting_names_a_folder_whose_letters_have_a_meaning(tmp_path: Path, name: str) -> None:
-    kafka = Kafka(tmp_path / name / "kafka", 19092, 19093)
+def test_no_setting_names_a_folder_whose_letters_have_a_meaning(folder: Path, name: str) -> None:
+    kafka = Kafka(folder / name / "kafka", 19092, 19093)
     kafka._configure()
     settings = (kafka.directory.resolve() / PROPERTIES).read_text(encoding="ascii")
     assert "log.dirs=data\n" in settings
@@ -31,8 +40,8 @@ def test_no_setting_names_a_folder_whose_letters_have_a_meaning(tmp_path: Path, 
     assert name not in " ".join(kafka._java("kafka.Kafka", PROPERTIES))
 
 
-def test_what_is_the_same_is_not_written_at_the_next_start(tmp_path: Path) -> None:
-    kafka = Kafka(tmp_path, 19092, 19093)
+def test_what_is_the_same_is_not_written_at_the_next_start(folder: Path) -> None:
+    kafka = Kafka(folder, 19092, 19093)
     kafka._configure()
     before = (kafka.directory.resolve() / PROPERTIES).stat()
     kafka._configure()
@@ -65,9 +74,9 @@ def test_every_deployment_bounds_what_connections_cost(deployed: Callable[[], di
     assert {name: value for name, value in deployed().items() if name in expected} == expected
 
 
-def test_the_embedded_one_does_so_too(tmp_path: Path) -> None:
+def test_the_embedded_one_does_so_too(folder: Path) -> None:
     """And the containers of the tests, which take their settings from it."""
-    settings = Kafka(tmp_path, 19092, 19093)._settings()
+    settings = Kafka(folder, 19092, 19093)._settings()
     assert {name: settings[name] for name in LIMITS} == LIMITS
     assert "max.connections.per.ip" in settings
 
