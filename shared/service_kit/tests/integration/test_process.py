@@ -370,7 +370,7 @@ async def test_a_migration_whose_server_never_comes_is_told_in_a_sentence(dsn, p
 @pytest.mark.embedded("their addresses must be known before they start")
 async def test_a_service_outlives_a_start_before_its_servers(dsn, platform: Platform, kafka: Kafka):
     """It answers, is not ready, and becomes ready when they are there."""
-    await ensure_topics(kafka.bootstrap, ["small.events"])
+    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
     await asyncio.to_thread(platform.postgres.stop)
     await asyncio.to_thread(platform.kafka.stop)
     async with AsyncExitStack() as stack:
