@@ -147,6 +147,25 @@ class Try:
                 raise Failed(f"{len(failed)} of {requests} requests failed {words}")
         return f"0 of {requests} requests failed {words}"
 
+    def failing_migration(self) -> Said:
+        """Ends the rollout with its log, at once, and the old version runs on."""
+        image = self.next_version("ftgo-order", "broken", newest_revision() + 1, "SELECT 1 / 0")
+        began = time.monotonic()
+        try:
+            rollout(local_with(image, self.scratch))
+        except Failed as error:
+            said = str(error)
+        else:
+            raise Failed("a rollout with a migration that fails has succeeded")
+        took = time.monotonic() - began
+        for words in ("job order-migrate failed", "division by zero"):
+            if words not in said:
+                raise Failed(f'the rollout does not say "{words}":\n{said}')
+        if {p["spec"]["containers"][0]["image"] for p in pods_of("order-api")} != {"ftgo-order"}:
+            raise Failed("the old version has gone")
+        rollout(LOCAL)
+        return f"told with its log {took:.0f} s after the rollout began"
+
     def second_version(self) -> Said:
         """To a version that needs a new column, and to one that does without an old one: the old version runs on beside
         either migration."""
@@ -158,9 +177,7 @@ class Try:
         with self.load() as load:
             began = time.time()
             for number, (name, statement) in enumerate(steps, newest_revision() + 1):
-                image = build_next(image, name, number, statement, self.scratch)
-                self._tags.append(image)
-                self.cluster.load([image])
+                image = self.next_version(image, name, number, statement)
                 rollout(local_with(image, self.scratch))
                 load.wait_for_requests(load.requests_since(began) + 50, began)
                 if sql("order", "SELECT version_num FROM alembic_version") != f"{number:04}":
@@ -172,6 +189,12 @@ class Try:
             if failed:
                 raise Failed(f"{len(failed)} of {requests} requests failed")
         return f"expand and contract, {requests} requests, 0 failed"
+
+    def next_version(self, image: str, name: str, number: int, statement: str) -> str:
+        made = build_next(image, name, number, statement, self.scratch)
+        self._tags.append(made)
+        self.cluster.load([made])
+        return made
 
     def autoscaler(self) -> Said:
         """That of production, with a shorter memory: more pods of order's API under load, and one again afterwards."""
@@ -287,6 +310,7 @@ STEPS: list[Callable[[Try], Said]] = [
     Try.policies,
     Try.deleted_pods,
     Try.rolling_restart,
+    Try.failing_migration,
     Try.second_version,
     Try.autoscaler,
     Try.drained_node,
