@@ -3,9 +3,11 @@ its container."""
 
 import asyncio
 import os
+import shutil
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from ftgo_contracts.channels import ALL_CHANNELS
 from ftgo_contracts.kitchen.events import RestaurantCreated
 from ftgo_local.kafka import Kafka
+from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_local.services import service_environment
@@ -33,6 +36,8 @@ from ftgo_order.bootstrap import build
 from ftgo_order.settings import OrderSettings
 from ftgo_service_kit.migrations import migrate
 
+pytestmark = pytest.mark.embedded("reads the memory of the service's process")
+
 CONTAINER = 184 * 1024
 """kB: ``mem_limit`` of a service in docker-compose.yml."""
 
@@ -43,6 +48,28 @@ EACH = 2
 """Records of a partition. The order service reads 60 partitions."""
 
 CODECS = {"none": 0, "gzip": 1, "zstd": 4}
+
+
+@pytest.fixture(scope="module")
+def platform() -> Iterator[Platform]:
+    """One of its own: with what is filled here, the services of other tests would be busy."""
+    path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
+    platform = Platform(path)
+    yield platform
+    platform.stop()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+async def postgres(platform: Platform) -> Postgres:
+    await platform.start_postgres()
+    return platform.postgres
+
+
+@pytest.fixture(scope="module")
+async def kafka(platform: Platform) -> Kafka:
+    await platform.start_kafka()
+    return platform.kafka
 
 
 def record(codec: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> bytes:

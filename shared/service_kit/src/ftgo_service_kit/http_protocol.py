@@ -56,7 +56,7 @@ class _State(enum.Enum):
     ENDED = enum.auto()
 
 
-# How long it may wait for its client. An idle one is closed by uvicorn, 5 s after its last answer.
+# How long it may wait for its client. An idle one is closed by uvicorn: http_server.IDLE_SECONDS.
 _SECONDS = {
     _State.FRESH: HEAD_SECONDS,
     _State.HEAD: HEAD_SECONDS,

@@ -18,6 +18,10 @@ log = structlog.get_logger("ftgo.http")
 
 _ACCEPT_SECONDS = 0.1
 _ARRIVE_SECONDS = 0.4
+IDLE_SECONDS = 75
+"""How long a connection without a request stays open. Longer than clients and proxies keep one (httpx 5 s, aiohttp 15,
+nginx 60): a client must be the first to close, or its next request may be on its way when the service does. Where room
+is needed, idle ones go earlier."""
 _LAST = (b"connection", b"close")
 _SOCKET_BUFFER = 64 * 1024
 """Each way, doubled by the kernel. Its own choice grows to several MB, and counts as memory of the container."""
@@ -38,6 +42,7 @@ class HttpServer(uvicorn.Server):
                 loop="none",
                 http=functools.partial(HttpProtocol, connections=connections),  # type: ignore[arg-type]
                 ws="none",
+                timeout_keep_alive=IDLE_SECONDS,
                 timeout_graceful_shutdown=5,
                 server_header=False,
             )

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
@@ -487,6 +488,12 @@ async def test_the_host_of_a_whole_url_counts(site: Site, target, expected) -> N
 
 
 # ---------------------------------------------------------------- the end
+
+
+async def test_an_idle_connection_is_kept_for_longer_than_by_its_client(site: Site) -> None:
+    """Whoever closes first may do so while a request is on its way: that must not be the service. Httpx drops a
+    connection after 5 s, which uvicorn would close at that moment."""
+    assert site.server.config.timeout_keep_alive > 60 > (httpx.Limits().keepalive_expiry or 0)
 
 
 async def test_a_connection_that_is_kept_ends_with_an_answer_that_says_so(site: Site) -> None:
