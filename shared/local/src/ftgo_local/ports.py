@@ -1,6 +1,7 @@
 """Which ports the platform uses: from the environment, moved by an offset for a second copy side by side."""
 
 import os
+import secrets
 import socket
 from collections.abc import Mapping
 
@@ -41,11 +42,19 @@ def chosen_ports(offset: int = 0, environment: Mapping[str, str] = os.environ) -
     return ports
 
 
+_FOR_LISTENERS = range(20_000, 28_000)
+"""Below what systems give to connections that go out (Linux from 32768, others from 49152)."""
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody used a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    """A port of 127.0.0.1 for a server that starts in a while: nobody has it now, this process was not given it before,
+    and no connection will get it. One of those that the system offers may be a client's before the server binds it."""
+    while True:
+        port = secrets.choice(_FOR_LISTENERS)
+        if port not in _given and is_free(port):
+            _given.add(port)
+            return port
 
 
 def is_free(port: int) -> bool:

@@ -33,3 +33,10 @@ def test_a_port_in_use_is_told_with_its_user_and_a_cure() -> None:
         assert "FTGO_ORDER_PORT" in error.cure
     assert is_free(port)
     assert taken_port({"order": free_port()}) is None
+
+
+def test_a_port_for_a_server_is_none_that_a_connection_may_get() -> None:
+    """Otherwise a client that comes in between has it when the server wants to listen there."""
+    ports = [free_port() for _ in range(200)]
+    assert max(ports) < 32768  # Linux gives those from here on to connections, unless it was told otherwise
+    assert len(set(ports)) == len(ports)
