@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster import Failed, apply, get, kubectl
+from cluster import Failed, apply, get, kubectl, until
 
 CLIENTS = "ftgo-client"
 """The namespace of those who may send requests and read metrics."""
@@ -69,13 +69,13 @@ def _program(name: str, **env: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def wait_for_end(name: str, seconds: float) -> str:
     """The log of a pod that has ended well, and is deleted then. Raises Failed with the log otherwise."""
-    deadline = time.monotonic() + seconds
-    while True:
+
+    def ended() -> str | None:
         (found,) = get("pods", "--field-selector", f"metadata.name={name}", namespace=CLIENTS)
-        phase = found["status"]["phase"]
-        if phase in {"Succeeded", "Failed"} or time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
+        phase: str = found["status"]["phase"]
+        return phase if phase in {"Succeeded", "Failed"} else None
+
+    phase = until(ended, seconds, lambda: f"{name} does not end\n{kubectl('logs', name, namespace=CLIENTS)}", every=0.5)
     log = kubectl("logs", name, namespace=CLIENTS)
     kubectl("delete", "pod", name, namespace=CLIENTS)
     if phase != "Succeeded":
@@ -137,28 +137,27 @@ class Load:
         return [f for f in self.failed if f["at"] >= began]
 
     def wait_for_requests(self, count: int, began: float, seconds: float = 180) -> None:
-        deadline = time.monotonic() + seconds
-        while self.requests_since(began) < count:
-            if time.monotonic() > deadline:
-                raise Failed(f"{self.requests_since(began)} requests instead of {count}")
-            time.sleep(0.5)
+        until(
+            lambda: self.requests_since(began) >= count,
+            seconds,
+            lambda: f"{self.requests_since(began)} requests instead of {count}",
+        )
 
     def wait_until_settled_after(self, moment: float, seconds: float = 60) -> float:
         """Waits for an order that settles after that moment; returns how many seconds later."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            if later := [at for at in self.settled if at > moment]:
-                return later[0] - moment
-            time.sleep(0.1)
-        raise Failed(f"no order settles within {seconds} s")
+        later = until(
+            lambda: [at for at in self.settled if at > moment], seconds, lambda: f"no order settles within {seconds} s"
+        )
+        return later[0] - moment
 
     def wait_until_nothing_is_old(self, most: float = 2.0, seconds: float = 90) -> None:
         """Until no pending order is older than that: all that had waited has settled."""
-        deadline = time.monotonic() + seconds
-        while not self.counts or self.counts[-1]["oldest"] > most or self.counts[-1]["at"] < time.time() - 5:
-            if time.monotonic() > deadline:
-                raise Failed(f"orders wait: {self.counts[-1:]}")
-            time.sleep(0.25)
+
+        def all_settle() -> bool:
+            last = self.counts[-1] if self.counts else {"oldest": most + 1, "at": 0}
+            return last["oldest"] <= most and last["at"] >= time.time() - 5
+
+        until(all_settle, seconds, lambda: f"orders wait: {self.counts[-1:]}")
 
     def stop(self) -> dict[str, Any]:
         """No more orders. Returns the last count when all have settled. Raises Failed when some have not."""

@@ -7,10 +7,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 BUILD_SECONDS = 1800
@@ -50,6 +53,16 @@ def get(kinds: str, *selection: str, namespace: str = "ftgo") -> list[dict[str, 
 def apply(*objects: dict[str, Any], namespace: str = "ftgo") -> None:
     given = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)})
     kubectl("apply", "--filename", "-", namespace=namespace, given=given)
+
+
+def until(found: Callable[[], T], seconds: float, complaint: Callable[[], str], every: float = 0.25) -> T:
+    """What it finds, as soon as that is anything. Raises Failed with the complaint after so many seconds without."""
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        if time.monotonic() > deadline:
+            raise Failed(complaint())
+        time.sleep(every)
+    return result
 
 
 class StandIn:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 from client import CLIENTS, Load, place, pod, urls, wait_for_end
-from cluster import ROOT, Context, Failed, NoClusterError, apply, find, get, kubectl, run
+from cluster import ROOT, Context, Failed, NoClusterError, apply, find, get, kubectl, run, until
 from databases import SERVICES, check_effects, dead_letters, sql, unsettled
 from policies import STRANGERS, Policies
 from versions import build_next, local_with, newest_revision
@@ -198,15 +198,10 @@ class Try:
 
     def autoscaler(self) -> Said:
         """That of production, with a shorter memory: more pods of order's API under load, and one again afterwards."""
-        deadline = time.monotonic() + 120
-        while True:  # the metrics of a pod are there after a quarter of a minute
-            try:
-                kubectl("top", "pods")
-                break
-            except Failed as error:
-                if time.monotonic() > deadline:
-                    return f"NOT TRIED: this cluster has no metrics ({str(error).splitlines()[-1]})"
-                time.sleep(2)
+        try:
+            until(metrics_are_there, 120, lambda: "this cluster has no metrics", every=2)
+        except Failed as error:
+            return f"NOT TRIED: {error}"
         production = run("kubectl", "kustomize", ROOT / "k8s/overlays/production")
         (scaler,) = (
             d for d in yaml.safe_load_all(production)
@@ -249,10 +244,11 @@ class Try:
         interrupt()
         began = time.monotonic()
         kubectl("scale", "deployment/kitchen-worker", "--replicas=1")
-        while unsettled(orders):
-            if time.monotonic() - began > 180:
-                raise Failed(f"{unsettled(orders)} of {len(orders)} orders have not settled after 180 s")
-            time.sleep(0.5)
+        until(
+            lambda: not unsettled(orders),
+            180,
+            lambda: f"{unsettled(orders)} of {len(orders)} orders have not settled after 180 s",
+        )
         took = time.monotonic() - began
         check_effects(self.known_dead_letters)
         return f"{len(orders)} orders that were under way had settled {took:.0f} s after it was back"
@@ -317,6 +313,13 @@ STEPS: list[Callable[[Try], Said]] = [
     Try.restarted_node,
     Try.dry_run,
 ]
+
+
+def metrics_are_there() -> bool:
+    """Those of a new pod come after a quarter of a minute."""
+    with contextlib.suppress(Failed):
+        return bool(kubectl("top", "pods"))
+    return False
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import ROOT, Failed, get, kubectl, run
+from cluster import ROOT, get, kubectl, run, until
 
 FTGO = "app.kubernetes.io/part-of=ftgo"
 LOCAL = ROOT / "k8s/overlays/local"
@@ -29,23 +29,18 @@ def _ready(found: dict[str, Any]) -> bool:
 
 def wait_until_ready(owner: str, seconds: float = 120) -> float:
     """Until one pod of its kind is ready and none is going. The time at which it was seen, since 1970."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+
+    def ready() -> bool:
         pods = pods_of(owner)
-        going = [p for p in pods if "deletionTimestamp" in p["metadata"]]
-        if pods and not going and all(_ready(p) for p in pods):
-            return time.time()
-        time.sleep(0.1)
-    raise Failed(f"{owner} is not ready after {seconds} s")
+        return bool(pods) and all(_ready(p) and "deletionTimestamp" not in p["metadata"] for p in pods)
+
+    until(ready, seconds, lambda: f"{owner} is not ready after {seconds} s", every=0.1)
+    return time.time()
 
 
 def wait_until_gone(owner: str, seconds: float = 120) -> None:
     """Until it has no pod."""
-    deadline = time.monotonic() + seconds
-    while pods_of(owner):
-        if time.monotonic() > deadline:
-            raise Failed(f"{owner} does not end")
-        time.sleep(0.2)
+    until(lambda: not pods_of(owner), seconds, lambda: f"{owner} does not end")
 
 
 def scale(replicas: int) -> None:
@@ -56,19 +51,16 @@ def scale(replicas: int) -> None:
 def wait_until_replaced() -> None:
     """Until all pods of the services are of the newest form and ready, and the old ones are gone."""
     kubectl("rollout", "status", "deployment", "--selector", FTGO, "--timeout=300s")
-    deadline = time.monotonic() + 120
-    while any("deletionTimestamp" in p["metadata"] for p in get("pods")):
-        if time.monotonic() > deadline:
-            raise Failed("pods do not end")
-        time.sleep(0.5)
+    until(lambda: all("deletionTimestamp" not in p["metadata"] for p in get("pods")), 120, lambda: "pods do not end")
 
 
 def wait_for_replicas(deployment: str, enough: Callable[[int], bool], seconds: float) -> float:
+    """Until it is asked for enough; how many seconds that took."""
     began = time.monotonic()
-    while time.monotonic() - began < seconds:
+
+    def reached() -> bool:
         (found,) = get("deployments", "--field-selector", f"metadata.name={deployment}")
-        if enough(found["spec"]["replicas"]):
-            return time.monotonic() - began
-        time.sleep(1)
-    described = kubectl("describe", "horizontalpodautoscaler", deployment)
-    raise Failed(f"{deployment} has {found['spec']['replicas']} replicas after {seconds} s\n{described}")
+        return enough(found["spec"]["replicas"])
+
+    until(reached, seconds, lambda: kubectl("describe", "horizontalpodautoscaler", deployment), every=1)
+    return time.monotonic() - began
