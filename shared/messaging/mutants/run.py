@@ -64,8 +64,16 @@ def modules(only: str) -> Iterator[Path]:
                 yield file.relative_to(ROOT)
 
 
-async def run_tests(copy: Path, tests: Sequence[str], limits: Limits) -> tuple[bool, str]:
-    """Whether they fail, and the name of the one that does; when none does, the seconds of the slowest."""
+@dataclass(frozen=True)
+class Outcome:
+    """Of a run of tests. ``why`` they failed: the name of the first that did. ``slowest``: the seconds of one test."""
+
+    failed: bool
+    why: str = ""
+    slowest: float = 0.0
+
+
+async def run_tests(copy: Path, tests: Sequence[str], limits: Limits) -> Outcome:
     folder = copy / "tmp"
     folder.mkdir(mode=0o755, exist_ok=True)
     environment = {
@@ -89,12 +97,15 @@ async def run_tests(copy: Path, tests: Sequence[str], limits: Limits) -> tuple[b
     try:
         output, _ = await asyncio.wait_for(process.communicate(), limits.run)
     except TimeoutError:
-        return True, f"more than {limits.run:.0f} s"
+        return Outcome(True, f"more than {limits.run:.0f} s")
     finally:
         kill(process.pid, folder)
     text = output.decode(errors="replace")
-    found = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE) or re.search(r"^([\d.]+)s ", text, re.MULTILINE)
-    return process.returncode != 0, found[1] if found else f"exit code {process.returncode}"
+    if process.returncode != 0:
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.MULTILINE)
+        return Outcome(True, failed[1] if failed else f"exit code {process.returncode}")
+    slowest = re.search(r"^([\d.]+)s ", text, re.MULTILINE)
+    return Outcome(False, slowest=float(slowest[1]) if slowest else 0.0)
 
 
 def kill(group: int, folder: Path) -> None:
@@ -115,10 +126,10 @@ async def judge(mutant: Mutant, copy: Path, limits: Limits) -> Verdict:
     try:
         file.write_text(mutant.code)
         tests = mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))
-        killed, by = await run_tests(copy, tests, limits)
+        outcome = await run_tests(copy, tests, limits)
     finally:
         file.write_text(original)
-    return Verdict(mutant, killed, time.monotonic() - began, by)
+    return Verdict(mutant, outcome.failed, time.monotonic() - began, outcome.why)
 
 
 def make_copy() -> Path:
@@ -144,17 +155,15 @@ async def limits_without_a_mutant(mutants: Sequence[Mutant]) -> Limits | None:
     tests = {test for mutant in mutants for test in mutant.tests or tests_of(mutant.module.relative_to(LIBRARY))}
     copy = make_copy()
     began = time.monotonic()
-    broken, by = await run_tests(copy, sorted(tests), Limits())
+    outcome = await run_tests(copy, sorted(tests), Limits())
     took = time.monotonic() - began
     shutil.rmtree(copy, ignore_errors=True)
-    if broken:
-        print(f"the tests fail without a mutant: {by}")
+    if outcome.failed:
+        print(f"the tests fail without a mutant: {outcome.why}")
         return None
-    limits = Limits(max(20.0, 4 * float(by)), max(45.0, 3 * took))
-    print(
-        f"without a mutant {took:.0f} s, at most {by} for a test; limits: {limits.run:.0f} and {limits.test:.0f} s",
-        flush=True,
-    )
+    limits = Limits(max(20.0, 4 * outcome.slowest), max(45.0, 3 * took))
+    taken = f"without a mutant {took:.0f} s, at most {outcome.slowest:.1f} for a test"
+    print(f"{taken}; limits: {limits.run:.0f} and {limits.test:.0f} s", flush=True)
     return limits
 
 
