@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -51,25 +51,15 @@ CODECS = {"none": 0, "gzip": 1, "zstd": 4}
 
 
 @pytest.fixture(scope="module")
-def platform() -> Iterator[Platform]:
-    """One of its own: with what is filled here, the services of other tests would be busy."""
+async def full() -> AsyncIterator[Platform]:
+    """A platform of its own: with what is filled here, the services of other tests would be busy."""
     path = Path(tempfile.mkdtemp(prefix="ftgo-test-"))
     platform = Platform(path)
+    await platform.start_postgres()
+    await platform.start_kafka()
     yield platform
     platform.stop()
     shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-async def postgres(platform: Platform) -> Postgres:
-    await platform.start_postgres()
-    return platform.postgres
-
-
-@pytest.fixture(scope="module")
-async def kafka(platform: Platform) -> Kafka:
-    await platform.start_kafka()
-    return platform.kafka
 
 
 def record(codec: str, key: bytes, value: bytes, headers: Iterable[tuple[str, bytes | None]] = ()) -> bytes:
@@ -170,9 +160,8 @@ async def kept(postgres: Postgres) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", LARGE)
-async def test_the_largest_records_in_all_partitions_fit_into_the_container(
-    postgres: Postgres, kafka: Kafka, kind: str
-) -> None:
+async def test_the_largest_records_in_all_partitions_fit_into_the_container(full: Platform, kind: str) -> None:
+    postgres, kafka = full.postgres, full.kafka
     await postgres.create_services(["order"])
     settings = OrderSettings(
         database_url=postgres.service_dsn("order"),

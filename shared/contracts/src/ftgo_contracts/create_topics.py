@@ -5,13 +5,11 @@ import asyncio
 import os
 import sys
 
-from ftgo_messaging.kafka.reach import REFUSALS, passes, reach
+from ftgo_messaging.kafka.reach import CURE, REFUSALS, passes, reach
 from ftgo_messaging.kafka.topics import PARTITIONS, WrongPartitions, ensure_topics
 from ftgo_messaging.waiting import NotThere, wait_for
 
 from ftgo_contracts.channels import ALL_CHANNELS
-
-CURE = "Is it up, and is FTGO_KAFKA_BOOTSTRAP its address?"
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import httpx
 from ftgo_messaging.errors import TransientError
-from ftgo_messaging.kafka.reach import passes, reach
+from ftgo_messaging.kafka.reach import CURE, passes, reach
 from ftgo_messaging.waiting import NotThere, wait_for
 
 from ftgo_local.errors import PlatformError
@@ -23,8 +23,7 @@ async def until_ready(client: httpx.AsyncClient, services: Mapping[str, str], ka
             ready = partial(_ready, client, url)
             await wait_for(f"{name} at {url}", ready, cure, passes=_passes, refusals=_REFUSALS)
         if kafka is not None:
-            cure = "Is it up, and is FTGO_KAFKA_BOOTSTRAP its address?"
-            await wait_for(f"Kafka at {kafka}", partial(reach, kafka), cure, passes=passes)
+            await wait_for(f"Kafka at {kafka}", partial(reach, kafka), CURE, passes=passes)
     except NotThere as error:
         raise PlatformError(str(error)) from error
 

@@ -19,10 +19,10 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -70,12 +70,8 @@ BAD: list[Bad] = [another_ones_cancellation, ones_own_cancellation, exit_, gener
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["contained"]))["contained"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=4, max_overflow=0)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "contained")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=4, max_overflow=0) as engine:
+        yield Transactions(engine, "contained")
 
 
 def processor(transactions: Transactions, bad: Bad) -> BatchProcessor:

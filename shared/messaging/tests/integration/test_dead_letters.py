@@ -31,10 +31,10 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 from structlog.testing import capture_logs
 
 METADATA = MetaData()
@@ -88,12 +88,8 @@ class Bugs:
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["letters"]))["letters"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "letters")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=10) as engine:
+        yield Transactions(engine, "letters")
 
 
 @pytest.fixture
@@ -152,6 +148,14 @@ async def kept_whole(transactions: Transactions, *states: State) -> list[DeadLet
 
 async def first(transactions: Transactions) -> int:
     return (await rows(transactions, "SELECT min(id) FROM dead_letters WHERE resolved_at IS NULL"))[0]
+
+
+async def redrive_ordered(transactions: Transactions, processor: BatchProcessor, bugs: Bugs) -> None:
+    """Of a letter that could be handled by now."""
+    bugs.poison = {1}
+    await processor.process([received("a", 1)])
+    bugs.poison = set()
+    await ordered(transactions, await first(transactions))
 
 
 async def one_waits_for_a_lock(transactions: Transactions) -> None:
@@ -354,10 +358,7 @@ async def test_a_redrive_that_is_refused_after_a_statement_of_its_own_leaves_not
 async def test_a_running_redriver_finds_what_was_ordered(
     transactions: Transactions, processor: BatchProcessor, bugs: Bugs
 ) -> None:
-    bugs.poison = {1}
-    await processor.process([received("a", 1)])
-    bugs.poison = set()
-    await ordered(transactions, await first(transactions))
+    await redrive_ordered(transactions, processor, bugs)
 
     async def redriven() -> None:
         assert await states(transactions) == [("REDRIVEN", 1)]
@@ -418,10 +419,7 @@ async def test_a_message_that_comes_while_the_last_letter_is_redriven_is_not_for
     transactions: Transactions, processor: BatchProcessor, bugs: Bugs
 ) -> None:
     """It must not be parked behind a letter that is resolved at this very moment: nobody would wake it."""
-    bugs.poison = {1}
-    await processor.process([received("a", 1)])
-    bugs.poison = set()
-    await ordered(transactions, await first(transactions))
+    await redrive_ordered(transactions, processor, bugs)
     entered, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold(command: Do) -> None:

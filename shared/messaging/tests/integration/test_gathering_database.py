@@ -20,10 +20,10 @@ from ftgo_messaging.overdue import deal_with_overdue
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -56,12 +56,8 @@ def collector() -> Collector:
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["gathering"]))["gathering"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "test")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=10) as engine:
+        yield Transactions(engine, "test")
 
 
 async def sql(transactions: Transactions, statement: str) -> list[tuple[str, ...]]:

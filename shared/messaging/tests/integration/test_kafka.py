@@ -22,10 +22,10 @@ from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -53,12 +53,8 @@ async def bootstrap(kafka: Kafka) -> str:
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["kafka_test"]))["kafka_test"]
-    engine: AsyncEngine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "test")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=10) as engine:
+        yield Transactions(engine, "test")
 
 
 Hook = Callable[[Tick], None]

@@ -26,10 +26,10 @@ from ftgo_messaging.message import Kind, Received
 from ftgo_messaging.replies import Success
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import GroupCommit, Operation, Overloaded, Transactions, run_operations
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -68,12 +68,8 @@ class Refused(DomainError):
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["shared"]))["shared"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "shared")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=10) as engine:
+        yield Transactions(engine, "shared")
 
 
 def consumer(transactions: Transactions, name: str, poison: set[int]) -> BatchProcessor:

@@ -9,8 +9,9 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging import retention
 from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
 from ftgo_messaging.sagas.instance import saga_instances_table
+from ftgo_messaging.testing.tables import new_tables
 from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 METADATA = MetaData()
 processed_messages_table(METADATA)
@@ -32,12 +33,8 @@ HANDLED = (
 @pytest.fixture
 async def engine(postgres: Postgres) -> AsyncIterator[AsyncEngine]:
     dsn = (await postgres.create_service_databases(["retention"]))["retention"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"))
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield engine
-    await engine.dispose()
+    async with new_tables(dsn, METADATA) as engine:
+        yield engine
 
 
 async def run(engine: AsyncEngine, *statements: str) -> None:

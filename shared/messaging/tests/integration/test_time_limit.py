@@ -24,10 +24,10 @@ from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.overdue import deal_with_overdue
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Operation, Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Boolean, Column, DateTime, Identity, Integer, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -59,12 +59,8 @@ async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     """With a short limit, but not so short that a busy machine's ordinary statements reach it."""
     dsn = (await postgres.create_service_databases(["time_limit"]))["time_limit"]
     limit = {"server_settings": {"statement_timeout": "2s"}}
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=5, connect_args=limit)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "time-limit")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=5, connect_args=limit) as engine:
+        yield Transactions(engine, "time-limit")
 
 
 async def rows(transactions: Transactions, sql: str) -> list[tuple[Any, ...]]:

@@ -28,10 +28,10 @@ from ftgo_messaging.message import Kind, Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 pytestmark = pytest.mark.slow
 
@@ -64,12 +64,8 @@ async def closed_behind() -> AsyncIterator[None]:
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["trouble"]))["trouble"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "trouble")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA, pool_size=10) as engine:
+        yield Transactions(engine, "trouble")
 
 
 @pytest.fixture

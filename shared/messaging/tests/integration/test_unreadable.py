@@ -28,10 +28,10 @@ from ftgo_messaging.message import Kind
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transactions import Transactions
 from ftgo_messaging.unit_of_work import UnitOfWork
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 METADATA = MetaData()
 messaging_tables(METADATA)
@@ -91,12 +91,8 @@ NO_TEXT = (b"\xff\xfe", b"x")
 @pytest.fixture
 async def transactions(postgres: Postgres) -> AsyncIterator[Transactions]:
     dsn = (await postgres.create_service_databases(["unreadable"]))["unreadable"]
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"))
-    async with engine.begin() as connection:
-        await connection.run_sync(METADATA.drop_all)
-        await connection.run_sync(METADATA.create_all)
-    yield Transactions(engine, "unreadable")
-    await engine.dispose()
+    async with new_tables(dsn, METADATA) as engine:
+        yield Transactions(engine, "unreadable")
 
 
 class Scene:

@@ -13,7 +13,7 @@ from ftgo_messaging.errors import sqlstate
 from ftgo_messaging.waiting import NotThere, reason, wait_for
 from sqlalchemy import MetaData, make_url, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ftgo_service_kit.database import async_url
@@ -64,7 +64,7 @@ def run_env(metadata: MetaData) -> None:
 async def _migrate(metadata: MetaData, database_url: str, granted: Granted | None, cure: str) -> None:
     engine = create_async_engine(async_url(database_url), poolclass=NullPool)
     what = f"PostgreSQL at {engine.url.host}:{engine.url.port or 5432}"
-    connection = await wait_for(what, lambda: _connect(engine), cure, refusals=(asyncpg.PostgresError, DBAPIError))
+    connection = await wait_for(what, engine.connect, cure, refusals=(asyncpg.PostgresError, DBAPIError))
     try:
         # A lock of the session, given back with the connection; each migration commits for itself.
         await connection.execute(_LOCK)
@@ -80,10 +80,6 @@ async def _migrate(metadata: MetaData, database_url: str, granted: Granted | Non
         raise NotThere(f"{what} refuses: {reason(error)}. {cure}") from error
     finally:
         await connection.close()
-
-
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    return await engine.connect()
 
 
 def _run(connection: Any, metadata: MetaData) -> None:

@@ -7,6 +7,8 @@ from aiokafka.errors import InvalidReplicationFactorError, KafkaConnectionError,
 
 from ftgo_messaging.errors import is_transient
 
+CURE = "Is it up, and is FTGO_KAFKA_BOOTSTRAP its address?"
+
 REFUSALS = (KafkaError,)
 """Where it does not pass: a broker that means what it says."""
 

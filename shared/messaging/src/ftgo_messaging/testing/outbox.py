@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sqlalchemy import MetaData, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_messaging.connection import connect
 from ftgo_messaging.outbox.table import (
@@ -14,6 +14,7 @@ from ftgo_messaging.outbox.table import (
     relay_position_table,
 )
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.tables import new_tables
 
 _METADATA = MetaData()
 for _declare in (outbox_table, relay_lease_table, relay_position_table):
@@ -26,17 +27,12 @@ _SLOTS = "FROM pg_replication_slots WHERE database = current_database()"
 async def outbox_database(dsn: str, pool_size: int = 10) -> AsyncIterator[AsyncEngine]:
     """The outbox with its leases and its publication, made anew. The slots that relays leave behind are dropped at the
     end. ``dsn`` is a plain ``postgresql://`` one."""
-    engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=pool_size)
-    async with engine.begin() as connection:
-        await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
-        await connection.run_sync(_METADATA.drop_all)
-        await connection.run_sync(_METADATA.create_all)
-        await connection.execute(text(OUTBOX_PUBLICATION))
-    try:
+    async with new_tables(dsn, _METADATA, pool_size=pool_size) as engine:
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP PUBLICATION IF EXISTS outbox_inserts"))
+            await connection.execute(text(OUTBOX_PUBLICATION))
         yield engine
         await _drop_slots(engine)
-    finally:
-        await engine.dispose()
 
 
 async def _drop_slots(engine: AsyncEngine) -> None:
