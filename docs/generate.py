@@ -10,14 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
-import ftgo_messaging.message as m
+import ftgo_messaging.messages.message as m
 import msgspec
 from ftgo_contracts.channels import ALL_CHANNELS
 from ftgo_contracts.money import Money
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.message import Kind
-from ftgo_messaging.registry import MessageType, by_class, registered
-from ftgo_messaging.replies import Failure
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.messages.registry import MessageType, by_class, registered
+from ftgo_messaging.messages.replies import Failure
 
 HERE = Path(__file__).parent
 SERVICES = ("consumer", "order", "kitchen", "accounting")

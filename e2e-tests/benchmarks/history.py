@@ -15,11 +15,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from ftgo_local.platform import Platform
-from ftgo_messaging import retention
-from ftgo_messaging.connection import begin
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.deduplicator import Claim, claim_and_look
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
+from ftgo_messaging.consumer.duplicates import Claim, claim_and_look
+from ftgo_messaging.consumer.tables import dead_letters_table, processed_messages_table
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.runtime.connection import begin
+from ftgo_messaging.upkeep import retention
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 

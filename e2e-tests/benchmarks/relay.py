@@ -21,7 +21,7 @@ import asyncpg
 import uvloop
 from aiokafka import AIOKafkaProducer
 from ftgo_local.platform import Platform
-from ftgo_messaging.ids import new_id
+from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
 from ftgo_messaging.outbox.writer import shard_of
@@ -178,7 +178,7 @@ async def _relay_process(scene: Scene, kind: str, listen: bool) -> asyncio.subpr
 
 async def _run_relay(kind: str, dsn: str, bootstrap: str, listen: bool) -> None:
     """The relay as a process of its own: says when it is ready, ends with its parent or after ten minutes."""
-    from ftgo_messaging.kafka.publisher import KafkaPublisher
+    from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 
     engine = create_async_engine(dsn.replace("postgresql:", "postgresql+asyncpg:"), pool_size=4)
     wake_up = WakeUp()

@@ -9,14 +9,14 @@ from typing import Any
 
 import asyncpg
 from ftgo_local.platform import Platform
-from ftgo_messaging.inbox.table import processed_messages_table
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import ID, Message
+from ftgo_messaging.consumer.tables import processed_messages_table
+from ftgo_messaging.messages.message import ID, Message
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.testing.outbox import outbox_database
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 

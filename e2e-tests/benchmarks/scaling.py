@@ -33,11 +33,11 @@ from ftgo_contracts.channels import ALL_CHANNELS, CREATE_ORDER_REPLIES
 from ftgo_contracts.kitchen.commands import CreateTicket, TicketLineItem
 from ftgo_local.platform import Platform
 from ftgo_local.services import Service, ServiceSpec, service_environment
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.writer import command_message, event_message
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 from slow_service import EVENTS, WAIT_SECONDS, Happened
 
 PORT = 8900

@@ -7,13 +7,13 @@ worker; ``python slow_service.py tables`` makes its tables.
 import asyncio
 import sys
 
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.message import Kind
-from ftgo_messaging.tables import messaging_tables
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.upkeep.tables import messaging_tables
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Part, Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings

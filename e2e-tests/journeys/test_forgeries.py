@@ -9,10 +9,10 @@ import pytest
 from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.records import Topic, body_of, headers_of
 from ftgo_local.scenes.stage import Stage, expect
-from ftgo_messaging import codec
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox import dead_letters
+from ftgo_messaging.consumer import dead_letters
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.runtime.connection import Connection
 
 HANDLED = "ftgo_messages_handled_total"
 REFUSED = "ftgo_outbox_publish_failures_total"

@@ -15,7 +15,7 @@ from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_local.services import SERVICES, Service, ftgo_services, service_environment
-from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+from ftgo_messaging.transports.kafka.topics import PARTITIONS, ensure_topics
 
 PARTS = ("api", "worker", "relay")
 ROOT = Path(__file__).parents[2]

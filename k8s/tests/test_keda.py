@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from ftgo_local.kafka import Kafka
-from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+from ftgo_messaging.transports.kafka.topics import PARTITIONS, ensure_topics
 
 Manifest = dict[str, Any]
 Trigger = dict[str, str]

@@ -18,7 +18,7 @@ import yaml
 from ftgo_contracts.channels import ALL_CHANNELS
 from ftgo_local import roles
 from ftgo_local.postgres import SETTINGS
-from ftgo_messaging.kafka.topics import PARTITIONS
+from ftgo_messaging.transports.kafka.topics import PARTITIONS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.database import HINTS, MESSAGES, RELAY, WRITES
 from ftgo_service_kit.settings import ServiceSettings

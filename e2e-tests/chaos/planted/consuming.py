@@ -4,14 +4,13 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
-from ftgo_messaging.connection import Connection, begin
-from ftgo_messaging.consumer import batch
+from ftgo_messaging.consumer import batch, dead_letters
 from ftgo_messaging.consumer.batch import BatchProcessor
-from ftgo_messaging.inbox import dead_letters, deduplicator
-from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.kafka import reading
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.message import Received
+from ftgo_messaging.consumer.duplicates import Claim
+from ftgo_messaging.messages.message import Received
+from ftgo_messaging.runtime.connection import Connection, begin
+from ftgo_messaging.transports.kafka import reading
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from sqlalchemy import text
 
 
@@ -62,11 +61,11 @@ def dedup_without_consumer() -> None:
     """The key of a handled message is its id alone: a second consumer of the same event in one database is told that
     it has handled it."""
     for name in ("_CLAIM", "_CLAIM_AND_LOOK"):
-        wrong = str(getattr(deduplicator, name)).replace(
+        wrong = str(getattr(duplicates, name)).replace(
             " AS u(id, source) ",
             " AS u(id, source) WHERE NOT EXISTS (SELECT 1 FROM processed_messages p WHERE p.message_id = id) ",
         )
-        setattr(deduplicator, name, text(wrong))
+        setattr(duplicates, name, text(wrong))
 
 
 def add_second_consumer() -> None:

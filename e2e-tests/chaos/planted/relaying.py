@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.delivery import Delivery, Round, Row
 from ftgo_messaging.outbox.log_stream import LogStream
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher, _headers_of
 from ftgo_messaging.outbox.stopped import Stopped
+from ftgo_messaging.runtime.connection import Connection, connect
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from sqlalchemy import text
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from ftgo_messaging import message as m
-from ftgo_messaging.connection import connect
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.runtime.connection import connect
 from ftgo_messaging.sagas import recovery, timeouts
 from ftgo_messaging.sagas.definition import Saga
 from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.transactions import Operation
+from ftgo_messaging.transaction.transactions import Operation
 from sqlalchemy import text
 
 

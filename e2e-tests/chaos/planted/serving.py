@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from ftgo_messaging.transactions import GroupCommit, Operation, _settle, run_operations
+from ftgo_messaging.transaction.transactions import GroupCommit, Operation, _settle, run_operations
 
 
 def response_before_commit() -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.aggregates import Aggregates
 from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION
+from ftgo_messaging.transaction.aggregates import Aggregates
 from ftgo_service_kit.migrations import run_migrations
 from sqlalchemy import MetaData
 from sqlalchemy.dialects import postgresql
@@ -146,4 +146,4 @@ def test_no_revision_reads_todays_declarations(service: str):
     imported = {
         name for revision in versions.glob("*.py") for name in re.findall(r"from (ftgo\S+)", revision.read_text())
     }
-    assert imported == {"ftgo_messaging.migrations"}
+    assert imported == {"ftgo_messaging.upkeep.migrations"}

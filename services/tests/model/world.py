@@ -32,7 +32,7 @@ from ftgo_kitchen.domain.ticket import Ticket
 from ftgo_kitchen.messaging.command_handlers import COMMANDS as KITCHEN
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.tasks import decode
-from ftgo_messaging.message import Message, Received
+from ftgo_messaging.messages.message import Message, Received
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.testing.memory import Memory

@@ -13,15 +13,15 @@ import asyncpg
 import pytest
 from ftgo_local import roles
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging import rows
-from ftgo_messaging.connection import begin
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transaction import rows
 from ftgo_service_kit.database import Pools, most_connections
 from ftgo_service_kit.migrations import migrate, run_migrations
 from ftgo_service_kit.relays import make_relay

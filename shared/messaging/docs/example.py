@@ -5,21 +5,21 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import DomainError
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Kind
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.messages.replies import Failure, Reply, Success
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.replies import Failure, Reply, Success
-from ftgo_messaging.tables import messaging_tables
-from ftgo_messaging.transactions import Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging.transaction.aggregates import Aggregates
+from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 

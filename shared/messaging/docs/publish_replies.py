@@ -7,17 +7,17 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.gathering import Collector, Gathering, close_forever, gatherings, gatherings_table
-from ftgo_messaging.message import Kind
-from ftgo_messaging.registry import reply_type
-from ftgo_messaging.replies import Reply
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.gathering.collector import Collector, Gathering, close_forever, gatherings, gatherings_table
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.messages.registry import reply_type
+from ftgo_messaging.messages.replies import Reply
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transactions import Operation
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Operation
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import MetaData
 
 TABLES = MetaData()

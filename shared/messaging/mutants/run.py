@@ -35,7 +35,7 @@ from mutations import mutants_of
 from tests_of import LEFT_OUT, tests_of
 
 ROOT = Path(__file__).resolve().parents[3]
-MODULES = ("outbox", "consumer", "inbox", "sagas", "unit_of_work.py", "transactions.py")
+MODULES = ("outbox", "consumer", "sagas", "transaction/unit_of_work.py", "transaction/transactions.py")
 SLOW = 10.0
 COPIED = ("conftest.py", "pyproject.toml", "shared/messaging/src", "shared/messaging/tests", "shared/messaging/docs")
 

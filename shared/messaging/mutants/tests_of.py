@@ -34,8 +34,9 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "consumer/handlers": ("unit/test_handlers",),
     "consumer/plan": ("unit/test_plan",),
     "consumer/redrive": ("integration/test_dead_letters", "integration/test_one_database"),
-    "inbox": ("unit/test_plan", "integration/test_one_database", "integration/test_dead_letters"),
-    "inbox/letter": ("unit/test_letter",),
+    "consumer/dead_letters": ("unit/test_plan", "integration/test_one_database", "integration/test_dead_letters"),
+    "consumer/duplicates": ("unit/test_plan", "integration/test_one_database", "integration/test_dead_letters"),
+    "consumer/letter": ("unit/test_letter",),
     "outbox": ("unit/test_relay_parts", "integration/test_delivery", "integration/test_transactions"),
     "outbox/bound": ("integration/test_outbox_bound",),
     "outbox/log_": ("unit/test_relay_parts", "unit/test_log_rows", "integration/test_log_tailing", *_CONTRACT),
@@ -46,8 +47,12 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "outbox/wake_up": ("integration/test_wake_up",),
     "outbox/writer": ("unit/test_messages", "unit/test_envelope", "unit/test_gathering", "integration/test_delivery"),
     "sagas": ("unit/test_sagas", "integration/test_sagas_database"),
-    "transactions": ("integration/test_one_database", "integration/test_transactions", "integration/test_contained"),
-    "unit_of_work": (
+    "transaction/transactions": (
+        "integration/test_one_database",
+        "integration/test_transactions",
+        "integration/test_contained",
+    ),
+    "transaction/unit_of_work": (
         "unit/test_messages",
         "unit/test_sagas",
         "integration/test_one_database",

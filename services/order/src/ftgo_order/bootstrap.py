@@ -9,8 +9,8 @@ from ftgo_contracts.channels import (
     RESTAURANT_EVENTS,
     REVISE_ORDER_REPLIES,
 )
-from ftgo_messaging import retention
 from ftgo_messaging.sagas.recovery import reconcile_forever
+from ftgo_messaging.upkeep import retention
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 

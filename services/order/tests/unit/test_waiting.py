@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from ftgo_messaging.transactions import Overloaded
+from ftgo_messaging.runtime.errors import Overloaded
 from ftgo_order.adapters.order_changes import OrderChanges
 from ftgo_order.http.waiting import preferred_wait
 from sqlalchemy.ext.asyncio import create_async_engine

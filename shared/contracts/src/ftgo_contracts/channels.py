@@ -1,8 +1,8 @@
 """All channels of FTGO. Commands are keyed by the aggregate that they change, events by their aggregate's id, replies
 by the saga's id. A message with another key than its body says is not believed."""
 
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.message import Kind
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.message import Kind
 
 CONSUMER_COMMANDS = Channel("consumer.commands", Kind.COMMAND, key=lambda c: c.consumer_id)
 KITCHEN_COMMANDS = Channel("kitchen.commands", Kind.COMMAND, key=lambda c: getattr(c, "order_id", None) or c.ticket_id)

@@ -1,13 +1,13 @@
 """The job that creates the topics: ``python -m ftgo_contracts.create_topics``. Running it again changes nothing, and it
-waits for a Kafka that is not there yet (``ftgo_messaging.waiting``)."""
+waits for a Kafka that is not there yet (``ftgo_messaging.runtime.waiting``)."""
 
 import asyncio
 import os
 import sys
 
-from ftgo_messaging.kafka.reach import CURE, REFUSALS, passes, reach
-from ftgo_messaging.kafka.topics import PARTITIONS, WrongPartitions, ensure_topics
-from ftgo_messaging.waiting import NotThere, wait_for
+from ftgo_messaging.runtime.waiting import NotThere, wait_for
+from ftgo_messaging.transports.kafka.reach import CURE, REFUSALS, passes, reach
+from ftgo_messaging.transports.kafka.topics import PARTITIONS, WrongPartitions, ensure_topics
 
 from ftgo_contracts.channels import ALL_CHANNELS
 

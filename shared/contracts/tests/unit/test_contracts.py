@@ -12,8 +12,8 @@ from ftgo_contracts.kitchen import commands as kitchen
 from ftgo_contracts.kitchen import events as kitchen_events
 from ftgo_contracts.money import Money
 from ftgo_contracts.order import events as order_events
-from ftgo_messaging import codec
-from ftgo_messaging.errors import Undecodable
+from ftgo_messaging.messages import codec
+from ftgo_messaging.runtime.errors import Undecodable
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 import asyncpg
 import typer
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.errors import DomainError, is_transient, sqlstate
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.runtime.errors import DomainError, is_transient, sqlstate
 
 from ftgo_local.console import failure_lines
 from ftgo_local.errors import NotRunningError, PlatformError

@@ -11,10 +11,10 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED
-from ftgo_messaging.inbox.letter import DeadLetter, State, document
+from ftgo_messaging.consumer import dead_letters
+from ftgo_messaging.consumer.dead_letters import UNRESOLVED
+from ftgo_messaging.consumer.letter import DeadLetter, State, document
+from ftgo_messaging.runtime.connection import Connection
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text

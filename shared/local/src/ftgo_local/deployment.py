@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from functools import partial
 
 import httpx
-from ftgo_messaging.errors import TransientError
-from ftgo_messaging.kafka.reach import CURE, passes, reach
-from ftgo_messaging.waiting import NotThere, wait_for
+from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging.runtime.waiting import NotThere, wait_for
+from ftgo_messaging.transports.kafka.reach import CURE, passes, reach
 
 from ftgo_local.errors import PlatformError
 

@@ -39,7 +39,7 @@ _JVM = [
 
 LIMITS: Mapping[str, str] = {
     # A request's memory is taken when its size is announced, before any of it has come. FTGO's relays send requests of
-    # 1 MB (``ftgo_messaging.kafka.publisher.REQUEST_BYTES``), everything else is small.
+    # 1 MB (``ftgo_messaging.transports.kafka.publisher.REQUEST_BYTES``), everything else is small.
     "socket.request.max.bytes": "2000000",
     # All requests together, of a heap of 320 MB or more. When they are used up, nothing new is read.
     "queued.max.request.bytes": "64000000",

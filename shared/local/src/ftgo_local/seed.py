@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from ftgo_messaging.waiting import seconds_to_wait
+from ftgo_messaging.runtime.waiting import seconds_to_wait
 
 from ftgo_local.deployment import until_ready
 from ftgo_local.errors import PlatformError

@@ -139,7 +139,7 @@ class Supervisor:
             step.text = kafka.bootstrap
         self._tell_place(kafka.directory)
         if self._topics:
-            from ftgo_messaging.kafka.topics import PARTITIONS, ensure_topics
+            from ftgo_messaging.transports.kafka.topics import PARTITIONS, ensure_topics
 
             with self._progress.step("Topics") as step:
                 await ensure_topics(kafka.bootstrap, self._topics, PARTITIONS, 1)

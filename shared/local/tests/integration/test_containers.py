@@ -10,7 +10,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 from ftgo_local.containers import KAFKA_IMAGE, POSTGRES_IMAGE, ContainerPlatform
 from ftgo_local.postgres import SETTINGS
-from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 
 def docker(*arguments: str) -> str:

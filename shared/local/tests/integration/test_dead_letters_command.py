@@ -9,11 +9,11 @@ import pytest
 from ftgo_local import dead_letters as command
 from ftgo_local.cli import app
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.letter import State
-from ftgo_messaging.message import ID, TYPE, Received
+from ftgo_messaging.consumer import dead_letters
+from ftgo_messaging.consumer.letter import State
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import ID, TYPE, Received
+from ftgo_messaging.runtime.connection import Connection
 from ftgo_service_kit.migrations import run_migrations
 from typer.testing import CliRunner, Result
 

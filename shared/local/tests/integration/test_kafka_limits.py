@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from ftgo_local.kafka import LIMITS, Kafka
 from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
-from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 pytestmark = pytest.mark.embedded("measures the broker's process")
 

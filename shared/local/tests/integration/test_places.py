@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from ftgo_local.platform import Platform
 from ftgo_local.unprivileged import USER
-from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 pytestmark = pytest.mark.embedded("it is what is tested")
 

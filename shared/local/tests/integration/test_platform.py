@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import UnknownTopicOrPartitionError
 from ftgo_local.platform import Platform
-from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 pytestmark = pytest.mark.embedded("it is what is tested")
 

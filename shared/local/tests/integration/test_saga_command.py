@@ -9,8 +9,8 @@ import pytest
 from ftgo_contracts.money import Money
 from ftgo_local.cli import app
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.transactions import Operation, Transactions
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_order.sagas import ORCHESTRATOR
 from ftgo_order.sagas.cancel_order import CANCEL_ORDER
 from ftgo_order.sagas.create_order import CREATE_ORDER, CreateOrderData

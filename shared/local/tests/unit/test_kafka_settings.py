@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ftgo_local.kafka import CONNECTIONS_PER_ADDRESS, LIMITS, PROPERTIES, Kafka
-from ftgo_messaging.kafka.publisher import REQUEST_BYTES
+from ftgo_messaging.transports.kafka.publisher import REQUEST_BYTES
 
 ROOT = Path(__file__).parents[4]
 

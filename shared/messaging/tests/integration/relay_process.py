@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from ftgo_messaging.kafka.publisher import KafkaPublisher
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from sqlalchemy.ext.asyncio import create_async_engine
 
 

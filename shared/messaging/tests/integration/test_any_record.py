@@ -9,26 +9,26 @@ from typing import Any
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import begin, connect
+from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.batch import BatchProcessor
+from ftgo_messaging.consumer.dead_letters import UNRESOLVED
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.letter import DeadLetter, State, document
 from ftgo_messaging.consumer.redrive import Redriver
-from ftgo_messaging.documents import Document
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED
-from ftgo_messaging.inbox.letter import DeadLetter, State, document
-from ftgo_messaging.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.documents import Document
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages.registry import reply_type
+from ftgo_messaging.messages.replies import Reply
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.registry import reply_type
-from ftgo_messaging.replies import Reply
-from ftgo_messaging.tables import messaging_tables
-from ftgo_messaging.transactions import Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.runtime.connection import begin, connect
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.tables import messaging_tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Column, MetaData, Table, Text, text

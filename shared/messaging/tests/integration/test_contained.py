@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
-from ftgo_messaging.contained import Misdirected, contained
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Received
-from ftgo_messaging.replies import Success
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.replies import Success
+from ftgo_messaging.runtime.contained import Misdirected, contained
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, text
 
 METADATA = MetaData()

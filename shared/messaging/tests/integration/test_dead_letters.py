@@ -11,29 +11,29 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel, Poison
-from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import Connection, begin, connect
+from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.batch import HANDLED, BatchProcessor
+from ftgo_messaging.consumer.dead_letters import UNRESOLVED, Key, NoSuchDeadLetter, NotResolvable
+from ftgo_messaging.consumer.duplicates import Claim, claim
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.letter import DeadLetter, State
 from ftgo_messaging.consumer.redrive import Redriver
-from ftgo_messaging.errors import DomainError, TransientError
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import UNRESOLVED, Key, NoSuchDeadLetter, NotResolvable
-from ftgo_messaging.inbox.deduplicator import Claim, claim
-from ftgo_messaging.inbox.letter import DeadLetter, State
-from ftgo_messaging.inbox.unresolved import LETTERS, PARKED, Unresolved
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Kind, Received
-from ftgo_messaging.replies import Success
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel, Poison
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.replies import Success
+from ftgo_messaging.runtime.connection import Connection, begin, connect
+from ftgo_messaging.runtime.errors import DomainError, TransientError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.upkeep.tables import messaging_tables
+from ftgo_messaging.upkeep.unresolved import LETTERS, PARKED, Unresolved
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 from structlog.testing import capture_logs
 

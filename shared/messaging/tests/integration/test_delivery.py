@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import Connection, begin, connect
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.delivery import FAILED, NOTHING, PUBLISHED, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
+from ftgo_messaging.runtime.connection import Connection, begin, connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
+from ftgo_messaging.transaction import rows as rows_
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -6,23 +6,23 @@ from datetime import timedelta
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import DomainError
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.gathering import Collector, Gathering, close_forever, gatherings, gatherings_table
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Message, Received
+from ftgo_messaging.gathering.collector import Collector, Gathering, close_forever, gatherings, gatherings_table
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.overdue import deal_with_overdue
-from ftgo_messaging.replies import Success
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.overdue import deal_with_overdue
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, text
 
 METADATA = MetaData()

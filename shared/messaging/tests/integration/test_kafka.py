@@ -8,23 +8,23 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import TransientError
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.kafka.topics import WrongPartitions, ensure_topics
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka.topics import WrongPartitions, ensure_topics
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 
 METADATA = MetaData()

@@ -12,19 +12,19 @@ import asyncpg
 import pytest
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import SETTINGS, Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import begin, connect
-from ftgo_messaging.errors import TransientError
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import polling, writer
 from ftgo_messaging.outbox.log_stream import StreamBroken
 from ftgo_messaging.outbox.log_tailing import LOOK_SECONDS, LogTailing
 from ftgo_messaging.outbox.pgoutput import lsn_of
 from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.runtime.connection import begin, connect
+from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
+from ftgo_messaging.transaction import rows as rows_
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.connection import connect
 from ftgo_messaging.outbox.bound import OutboxBound
+from ftgo_messaging.runtime.connection import connect
+from ftgo_messaging.runtime.errors import Overloaded
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
-from ftgo_messaging.transactions import Overloaded
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine

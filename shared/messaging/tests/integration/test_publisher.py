@@ -8,13 +8,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import begin
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
@@ -25,7 +21,11 @@ from ftgo_messaging.outbox.table import (
     relay_lease_table,
     relay_position_table,
 )
+from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 

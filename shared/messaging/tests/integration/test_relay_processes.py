@@ -15,15 +15,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging import rows as rows_
-from ftgo_messaging.connection import begin, connect
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
+from ftgo_messaging.runtime.connection import begin, connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
+from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import retention
-from ftgo_messaging.inbox.table import dead_letters_table, processed_messages_table
+from ftgo_messaging.consumer.tables import dead_letters_table, processed_messages_table
 from ftgo_messaging.sagas.instance import saga_instances_table
 from ftgo_messaging.testing.tables import new_tables
+from ftgo_messaging.upkeep import retention
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 

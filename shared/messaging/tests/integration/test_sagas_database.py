@@ -13,22 +13,22 @@ import msgspec
 import pytest
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import begin
 from ftgo_messaging.consumer.batch import BatchProcessor
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Received
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.replies import Reply, Success
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.replies import Reply, Success
+from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState, saga_instances, saga_instances_table
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.recovery import STUCK, count_stuck, reconcile, reconcile_forever
-from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import Operation, Transactions
+from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
 

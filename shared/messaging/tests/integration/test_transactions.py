@@ -9,24 +9,24 @@ from typing import Any
 
 import pytest
 from ftgo_local.postgres import Postgres
-from ftgo_messaging import message as m
-from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.connection import begin, connect
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import DomainError, is_transient, sqlstate
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Message, Received
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.replies import Success
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.runtime.connection import begin, connect
+from ftgo_messaging.runtime.errors import DomainError, is_transient, sqlstate
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transactions import GroupCommit, Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.aggregates import Aggregates
+from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 

@@ -16,21 +16,21 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.conn import AIOKafkaConnection
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import is_transient
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.progress import AGE, LAG
-from ftgo_messaging.kafka.subscriber import ChannelConsumer, ConsumerStuck
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.consumer.progress import AGE, LAG
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.tables import messaging_tables
+from ftgo_messaging.runtime.errors import is_transient
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer, ConsumerStuck
+from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
 
 pytestmark = pytest.mark.slow

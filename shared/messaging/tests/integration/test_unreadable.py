@@ -17,20 +17,20 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.util import calc_crc32c
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.kafka.codecs import DECODERS, MOST_BYTES, TooMuch
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.kafka.topics import ensure_topics
-from ftgo_messaging.message import Kind
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.tables import messaging_tables
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
-from ftgo_messaging.transactions import Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.codecs import DECODERS, MOST_BYTES, TooMuch
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, text
 
 METADATA = MetaData()

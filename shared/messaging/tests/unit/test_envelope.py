@@ -4,18 +4,18 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.documents import Document
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Message, Received
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.documents import Document
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.replies import Success
 
 REPLIES = Channel("envelope.replies", Kind.REPLY)
 COMMANDS = Channel("envelope.commands", Kind.COMMAND, key=lambda c: c.about)

@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from ftgo_messaging.errors import DomainError, StaleAggregate, is_transient
+from ftgo_messaging.runtime.errors import DomainError, StaleAggregate, is_transient
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import ftgo_messaging
 import pytest
-from ftgo_messaging.failpoints import EXIT_CODE, POINTS, FailpointReached, parse
+from ftgo_messaging.runtime.failpoints import EXIT_CODE, POINTS, FailpointReached, parse
 
 SOURCE = Path(ftgo_messaging.__file__).parent
 
@@ -45,7 +45,7 @@ def test_it_fires_at_its_time_and_only_then() -> None:
     fault.reached()
 
 
-PROGRAM = "from ftgo_messaging.failpoints import failpoint; failpoint('relay.published'); print('went on')"
+PROGRAM = "from ftgo_messaging.runtime.failpoints import failpoint; failpoint('relay.published'); print('went on')"
 
 
 @pytest.mark.parametrize(

@@ -4,19 +4,19 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.documents import Document
-from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.gathering import Collector, Gathering, GatheringState, gatherings, gatherings_table
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind
+from ftgo_messaging.gathering.collector import Collector, Gathering, GatheringState, gatherings, gatherings_table
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.documents import Document
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.messages.registry import by_class, reply_type
+from ftgo_messaging.messages.replies import Reply
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.registry import by_class, reply_type
-from ftgo_messaging.replies import Reply
+from ftgo_messaging.runtime.errors import Undecodable
 from ftgo_messaging.testing.memory import Memory
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from sqlalchemy import MetaData
 
 GATHERINGS = gatherings(gatherings_table(MetaData()))

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.testing.memory import Memory
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 EVENTS = Channel("handlers.events", Kind.EVENT)
 MESSAGE = Message("i", EVENTS.name, "k", {}, b"")

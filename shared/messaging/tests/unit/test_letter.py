@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from ftgo_messaging import message as m
-from ftgo_messaging.inbox.letter import DeadLetter, State, document, from_row, storable, to_row
-from ftgo_messaging.message import Received
+from ftgo_messaging.consumer.letter import DeadLetter, State, document, from_row, storable, to_row
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.message import Received
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,7 +3,7 @@ the log have shown of each other."""
 
 import uuid
 
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.delivery import Row
 from ftgo_messaging.outbox.log_rows import LogRows, Shown
 from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, LogicalMessage, Relation

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from ftgo_messaging.loops import backoff, periodic
+from ftgo_messaging.runtime.loops import backoff, periodic
 from ftgo_messaging.testing.eventually import eventually
 from structlog.testing import capture_logs
 

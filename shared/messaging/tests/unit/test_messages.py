@@ -4,19 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.errors import DomainError, TransientError, Undecodable, is_transient
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.message import Kind, Message
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.message import Kind, Message
+from ftgo_messaging.messages.registry import by_class, by_name, reply_type
+from ftgo_messaging.messages.replies import Failure, Reply
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.table import SHARDS
-from ftgo_messaging.registry import by_class, by_name, reply_type
-from ftgo_messaging.replies import Failure, Reply
+from ftgo_messaging.runtime.errors import DomainError, TransientError, Undecodable, is_transient
 from ftgo_messaging.testing.memory import Memory
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,12 +3,12 @@
 from typing import Any
 
 from aiokafka import ConsumerRecord, TopicPartition
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.kafka.positions import rewind_batch
-from ftgo_messaging.kafka.subscriber import ChannelConsumer, _Listener
-from ftgo_messaging.message import Kind
-from ftgo_messaging.transactions import Transactions
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.message import Kind
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transports.kafka.positions import rewind_batch
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer, _Listener
 from sqlalchemy.ext.asyncio import create_async_engine
 
 EVENTS = Channel("offsets.events", Kind.EVENT)

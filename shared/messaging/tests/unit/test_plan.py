@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
+from ftgo_messaging.consumer.duplicates import Claim
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.plan import plan
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.inbox.letter import State
-from ftgo_messaging.message import Kind, Received
-from ftgo_messaging.replies import Success
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.replies import Success
 
 CHANNEL = Channel("planned.commands", Kind.COMMAND, key=lambda c: c.key)
 HANDLERS = MessageHandlers("planned")

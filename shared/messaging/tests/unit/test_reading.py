@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaConnectionError
-from ftgo_messaging.kafka.reading import Reading
+from ftgo_messaging.transports.kafka.reading import Reading
 
 
 class Rebalanced:

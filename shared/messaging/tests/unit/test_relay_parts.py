@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.polling import REST, PollingPublisher, rest_after
 from ftgo_messaging.outbox.relay import RelayStatus, WakeUp

@@ -5,19 +5,19 @@ from typing import Any
 
 import msgspec
 import pytest
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.message import Kind, Message
-from ftgo_messaging.replies import Failure, Reply, Success
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.message import Kind, Message
+from ftgo_messaging.messages.replies import Failure, Reply, Success
+from ftgo_messaging.runtime.errors import Undecodable
 from ftgo_messaging.sagas.definition import InvalidSaga, Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaState, saga_instances, saga_instances_table
 from ftgo_messaging.sagas.orchestrator import DROPPED, ENDED, RESENT, TURNED, Orchestrator
 from ftgo_messaging.sagas.timeouts import PastItsPivot, SagaHasEnded, SagaNotFound, compensate, remind, retry
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import MetaData

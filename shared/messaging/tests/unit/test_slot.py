@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pytest
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.errors import TransientError
 from ftgo_messaging.outbox.slot import GAPS, RETAINED, Slot, WrongServer
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.runtime.errors import TransientError
 
 SOUND: dict[str, Any] = {
     "exists": True,

@@ -4,18 +4,18 @@ import json
 from typing import Any
 
 import pytest
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.errors import DomainError
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Kind, Received
-from ftgo_messaging.replies import Failure, Reply, Success
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.replies import Failure, Reply, Success
+from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.testing.memory import Memory
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 REPLIES = Channel("tasks.replies", Kind.REPLY)
 COMMANDS = Channel("tasks.commands", Kind.COMMAND, key=lambda c: c.about)

@@ -1,8 +1,8 @@
 """What a request hands on to its messages: a conversation, and its trace."""
 
 import pytest
-from ftgo_messaging import message as m
-from ftgo_messaging.tracing import origin, traced
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.tracing import origin, traced
 
 ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{ID}-00f067aa0ba902b7-01"

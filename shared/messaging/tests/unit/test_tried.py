@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from ftgo_messaging.consumer.batch import tried
-from ftgo_messaging.errors import TransientError
+from ftgo_messaging.runtime.errors import TransientError
 
 
 class Race(Exception):

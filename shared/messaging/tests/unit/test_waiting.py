@@ -2,7 +2,7 @@ import asyncio
 import socket
 
 import pytest
-from ftgo_messaging.waiting import NotThere, reason, seconds_to_wait, wait_for
+from ftgo_messaging.runtime.waiting import NotThere, reason, seconds_to_wait, wait_for
 from sqlalchemy.exc import DBAPIError
 
 CURE = "Start it."

@@ -9,8 +9,8 @@ import asyncpg
 from alembic import context
 from alembic.command import upgrade
 from alembic.config import Config
-from ftgo_messaging.errors import sqlstate
-from ftgo_messaging.waiting import NotThere, reason, wait_for
+from ftgo_messaging.runtime.errors import sqlstate
+from ftgo_messaging.runtime.waiting import NotThere, reason, wait_for
 from sqlalchemy import MetaData, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -40,7 +40,7 @@ def migrate(package: str, settings: ServiceSettings) -> None:
 def run_migrations(
     package: str, database_url: str, granted: Granted | None = None, cure: str = "Is it up, and is its URL right?"
 ) -> None:
-    """Bring the database to the newest version. Waits for it (``ftgo_messaging.waiting``); raises NotThere, with the
+    """Bring the database to the newest version. Waits for it (``ftgo_messaging.runtime.waiting``); raises NotThere, with the
     cure given, at the deadline, and at once when it refuses: a wrong password, a missing right.
 
     Several processes may call it together: they run one after the other, and the later ones find nothing to do.

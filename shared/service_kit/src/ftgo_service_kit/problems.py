@@ -8,9 +8,8 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from ftgo_messaging.contained import contained
-from ftgo_messaging.errors import DomainError, is_transient
-from ftgo_messaging.transactions import Overloaded
+from ftgo_messaging.runtime.contained import contained
+from ftgo_messaging.runtime.errors import DomainError, Overloaded, is_transient
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -11,19 +11,19 @@ from typing import Any
 import structlog
 import uvloop
 from fastapi import FastAPI
-from ftgo_messaging import retention
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.consumer import Consumer
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.inbox.unresolved import Unresolved
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.bound import OutboxBound
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
-from ftgo_messaging.transactions import GroupCommit, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import GroupCommit, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.upkeep import retention
+from ftgo_messaging.upkeep.unresolved import Unresolved
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_service_kit import health

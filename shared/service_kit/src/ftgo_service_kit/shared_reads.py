@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import structlog
-from ftgo_messaging.errors import is_transient
+from ftgo_messaging.runtime.errors import is_transient
 
 log = structlog.get_logger("ftgo.reads")
 

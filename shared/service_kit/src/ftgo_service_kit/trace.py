@@ -1,7 +1,7 @@
 """Takes the trace of a request from its headers, and tells its id with every answer. Pure ASGI."""
 
-from ftgo_messaging.message import TRACEPARENT, TRACESTATE
-from ftgo_messaging.tracing import traced
+from ftgo_messaging.messages.message import TRACEPARENT, TRACESTATE
+from ftgo_messaging.messages.tracing import traced
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ftgo_service_kit.header_fields import field

@@ -12,14 +12,14 @@ import httpx
 import pytest
 import structlog
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.connection import begin
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.letter import State
-from ftgo_messaging.inbox.table import dead_letters_table
-from ftgo_messaging.message import ID, TYPE, Kind, Received
+from ftgo_messaging.consumer import dead_letters
+from ftgo_messaging.consumer.letter import State
+from ftgo_messaging.consumer.tables import dead_letters_table
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import ID, TYPE, Kind, Received
+from ftgo_messaging.runtime.connection import begin
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.bearer import read_public_key
 from ftgo_service_kit.service import Service

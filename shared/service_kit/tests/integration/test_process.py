@@ -17,8 +17,8 @@ from ftgo_local.kafka import Kafka
 from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.kafka.topics import ensure_topics
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 HERE = Path(__file__).parent
 NO_KAFKA = "127.0.0.1:1"

@@ -8,8 +8,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from ftgo_messaging.errors import DomainError, StaleAggregate
-from ftgo_messaging.transactions import Overloaded
+from ftgo_messaging.runtime.errors import DomainError, Overloaded, StaleAggregate
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.body_limit import MAX_BODY, LimitBody
 from ftgo_service_kit.problems import NotFound, Unprocessable

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ftgo_messaging import rows
+from ftgo_messaging.transaction import rows
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 

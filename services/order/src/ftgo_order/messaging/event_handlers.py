@@ -12,8 +12,8 @@ from ftgo_contracts.consumer.events import (
 )
 from ftgo_contracts.kitchen.events import RestaurantCreated, RestaurantEvent, RestaurantMenuRevised
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.message import SEQUENCE, Message
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages.message import SEQUENCE, Message
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 from ftgo_order.adapters.replicas import replicate_consumer, replicate_restaurant
 

@@ -7,7 +7,7 @@ import msgspec
 from ftgo_contracts.consumer.commands import VerifyConsumer
 from ftgo_contracts.kitchen.commands import TicketLineItem
 from ftgo_contracts.money import Money
-from ftgo_messaging.replies import Failure
+from ftgo_messaging.messages.replies import Failure
 from ftgo_messaging.sagas.definition import SagaStep
 from ftgo_messaging.sagas.instance import saga_instances
 from ftgo_messaging.sagas.orchestrator import Orchestrator

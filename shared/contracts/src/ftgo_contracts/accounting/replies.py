@@ -1,7 +1,7 @@
 """Replies of the Accounting service."""
 
-from ftgo_messaging.registry import reply_type
-from ftgo_messaging.replies import Failure, Reply
+from ftgo_messaging.messages.registry import reply_type
+from ftgo_messaging.messages.replies import Failure, Reply
 
 from ftgo_contracts.types import Id
 

@@ -15,20 +15,20 @@ from dataclasses import replace
 import structlog
 from prometheus_client import Counter
 
-from ftgo_messaging.connection import Connection
+from ftgo_messaging.consumer import dead_letters
+from ftgo_messaging.consumer.dead_letters import Key
+from ftgo_messaging.consumer.duplicates import Claim, claim, claim_and_look
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.plan import Plan, parks, plan
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.errors import is_race, is_time_limit, is_transient
-from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.dead_letters import Key
-from ftgo_messaging.inbox.deduplicator import Claim, claim, claim_and_look
-from ftgo_messaging.inbox.letter import State
-from ftgo_messaging.loops import backoff
-from ftgo_messaging.message import Received
-from ftgo_messaging.transactions import MustRunAlone, Transactions, run_operations
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages.message import Received
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.runtime.errors import is_race, is_time_limit, is_transient
+from ftgo_messaging.runtime.failpoints import failpoint
+from ftgo_messaging.runtime.loops import backoff
+from ftgo_messaging.transaction.transactions import MustRunAlone, Transactions, run_operations
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.consumer")
 

@@ -7,11 +7,11 @@ key or a header of it must not reach further than the record itself.
 import re
 from uuid import UUID
 
-from ftgo_messaging import message as m
-from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.message import Kind, Message, Received
-from ftgo_messaging.registry import MessageType, by_name, is_reply_channel
-from ftgo_messaging.tracing import trace_in
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.registry import MessageType, by_name, is_reply_channel
+from ftgo_messaging.messages.tracing import trace_in
+from ftgo_messaging.runtime.errors import Undecodable
 
 _BOUNDED = (
     m.SOURCE,
@@ -58,7 +58,7 @@ def open_envelope(received: Received) -> tuple[MessageType, Message]:
 
 def _check_channel(kind: MessageType, channel: str) -> None:
     """Replies travel on every channel that some type names for its answers; all else on its own channel alone."""
-    belongs = is_reply_channel(channel) if kind.channel is None else kind.channel.name == channel
+    belongs = is_reply_channel(channel) if kind.channel is None else kind.channel == channel
     if not belongs:
         raise Undecodable(f"{kind.name} is no type of the channel {channel}")
 
@@ -78,8 +78,7 @@ def key_of(kind: MessageType, message: Message, body: object) -> str | None:
     channel's rule says, if it has one. Replies: the saga's id, or for want of a saga that of the answered message."""
     if kind.kind is Kind.REPLY:
         return message.headers.get(m.SAGA_ID) or message.headers.get(m.IN_REPLY_TO)
-    rule = kind.channel.key if kind.channel is not None else None
-    computed = None if rule is None else rule(body)
+    computed = None if kind.key is None else kind.key(body)
     if kind.kind is not Kind.EVENT:
         return computed
     subject = message.headers.get(m.SUBJECT)

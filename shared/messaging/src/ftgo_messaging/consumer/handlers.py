@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ftgo_messaging.aggregates import Refs
-from ftgo_messaging.message import Message
-from ftgo_messaging.registry import MessageType, by_class
-from ftgo_messaging.replies import Reply
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.registry import MessageType, by_class
+from ftgo_messaging.messages.replies import Reply
+from ftgo_messaging.transaction.aggregates import Refs
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 Body = Any
 Stage = Callable[[Body, Message, UnitOfWork], Refs]

@@ -3,10 +3,10 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ftgo_messaging.consumer.dead_letters import Key
+from ftgo_messaging.consumer.duplicates import Claim
+from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.tasks import Task
-from ftgo_messaging.inbox.dead_letters import Key
-from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.inbox.letter import State
 
 
 @dataclass(frozen=True, slots=True)

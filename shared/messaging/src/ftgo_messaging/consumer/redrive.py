@@ -8,15 +8,15 @@ transaction, so two workers, or two orders, have one effect. A letter that fails
 import structlog
 from sqlalchemy import text
 
-from ftgo_messaging.connection import Connection, connect
+from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.batch import BatchProcessor, tried
+from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.tasks import decode, trace_of
-from ftgo_messaging.errors import DomainError, Undecodable, is_time_limit
-from ftgo_messaging.inbox import dead_letters
-from ftgo_messaging.inbox.letter import State
-from ftgo_messaging.loops import periodic
-from ftgo_messaging.transactions import MustRunAlone, run_operations
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.runtime.connection import Connection, connect
+from ftgo_messaging.runtime.errors import DomainError, Undecodable, is_time_limit
+from ftgo_messaging.runtime.loops import periodic
+from ftgo_messaging.transaction.transactions import MustRunAlone, run_operations
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.consumer")
 

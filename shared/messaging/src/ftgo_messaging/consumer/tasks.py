@@ -4,20 +4,20 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.aggregates import Refs
+from ftgo_messaging.consumer.dead_letters import Key
+from ftgo_messaging.consumer.duplicates import Claim
 from ftgo_messaging.consumer.envelope import key_of, open_envelope
 from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
-from ftgo_messaging.errors import DomainError, Undecodable
-from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.inbox.dead_letters import Key
-from ftgo_messaging.inbox.deduplicator import Claim
-from ftgo_messaging.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages.replies import Failure, Reply, Success
 from ftgo_messaging.outbox.writer import check_return_address
-from ftgo_messaging.replies import Failure, Reply, Success
-from ftgo_messaging.transactions import Operation
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.runtime.errors import DomainError, Undecodable
+from ftgo_messaging.runtime.failpoints import failpoint
+from ftgo_messaging.transaction.aggregates import Refs
+from ftgo_messaging.transaction.transactions import Operation
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,9 +9,9 @@ from prometheus_client import Gauge
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.connection import connect
-from ftgo_messaging.loops import periodic
-from ftgo_messaging.transactions import Overloaded
+from ftgo_messaging.runtime.connection import connect
+from ftgo_messaging.runtime.errors import Overloaded
+from ftgo_messaging.runtime.loops import periodic
 
 log = structlog.get_logger("ftgo.outbox")
 

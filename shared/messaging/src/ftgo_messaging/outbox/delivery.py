@@ -14,14 +14,14 @@ import structlog
 from prometheus_client import Counter, Gauge
 from sqlalchemy import text
 
-from ftgo_messaging import message as m
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.errors import TransientError
-from ftgo_messaging.failpoints import failpoint
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus
 from ftgo_messaging.outbox.stopped import Stopped
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging.runtime.failpoints import failpoint
 
 log = structlog.get_logger("ftgo.relay")
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import text
 
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.ids import new_id
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.runtime.connection import Connection
 
 # The database's clock decides, so that hosts need not agree on the time. Taking over raises the epoch. Rows that
 # another relay holds are left out beforehand, so that a standby's question locks nothing. In the order of the shards:

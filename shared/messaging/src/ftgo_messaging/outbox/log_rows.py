@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.delivery import Row
 from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, Relation
 

@@ -12,8 +12,8 @@ import psycopg2.errors
 from psycopg2.extras import LogicalReplicationConnection
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.errors import TransientError
 from ftgo_messaging.outbox.pgoutput import Event, decode, lsn_text
+from ftgo_messaging.runtime.errors import TransientError
 
 
 class StreamBroken(TransientError):

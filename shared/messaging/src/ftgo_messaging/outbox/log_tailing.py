@@ -11,8 +11,6 @@ import time
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.loops import repeat
 from ftgo_messaging.outbox.delivery import NOTHING, LeaseLost, Round
 from ftgo_messaging.outbox.log_rows import LogRows
 from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
@@ -21,6 +19,8 @@ from ftgo_messaging.outbox.polling import BACKLOG, PollingPublisher, rest_after
 from ftgo_messaging.outbox.reconciliation import Reconciliation, end_of_log, visible, written_log
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
 from ftgo_messaging.outbox.slot import Slot
+from ftgo_messaging.runtime.connection import Connection, connect
+from ftgo_messaging.runtime.loops import repeat
 
 log = structlog.get_logger("ftgo.relay")
 

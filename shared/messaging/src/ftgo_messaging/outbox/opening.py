@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.connection import connect
-from ftgo_messaging.loops import backoff, tell_failure
 from ftgo_messaging.outbox.log_stream import LogStream
 from ftgo_messaging.outbox.reconciliation import end_of_log
 from ftgo_messaging.outbox.slot import Slot
 from ftgo_messaging.outbox.table import PUBLICATION
+from ftgo_messaging.runtime.connection import connect
+from ftgo_messaging.runtime.loops import backoff, tell_failure
 
 
 class Opened(NamedTuple):

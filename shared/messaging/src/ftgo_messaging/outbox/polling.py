@@ -13,13 +13,13 @@ from prometheus_client import Gauge
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.connection import Connection, connect
-from ftgo_messaging.loops import repeat
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.delivery import NOTHING, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
+from ftgo_messaging.runtime.connection import Connection, connect
+from ftgo_messaging.runtime.loops import repeat
 
 log = structlog.get_logger("ftgo.relay")
 

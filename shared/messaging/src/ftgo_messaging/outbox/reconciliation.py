@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import text
 
-from ftgo_messaging.connection import Connection
 from ftgo_messaging.outbox.delivery import Row
 from ftgo_messaging.outbox.log_rows import Shown
 from ftgo_messaging.outbox.pgoutput import lsn_of
+from ftgo_messaging.runtime.connection import Connection
 
 # The stream names transactions by 32 bits, the server knows 64: the nearest one below the next is meant.
 _VISIBLE = text(

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from prometheus_client import Gauge
 
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages.message import Message
 
 SHARDS_HELD = Gauge("ftgo_relay_shards", "Shards of the outbox that this relay publishes; 0: it stands by")
 LAST_ROUND = Gauge("ftgo_relay_last_round_timestamp_seconds", "End of the relay's last round that went well")

@@ -13,10 +13,10 @@ import structlog
 from prometheus_client import Counter, Gauge
 from sqlalchemy import text
 
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.errors import TransientError
 from ftgo_messaging.outbox.pgoutput import lsn_of
 from ftgo_messaging.outbox.table import PUBLICATION
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.runtime.errors import TransientError
 
 log = structlog.get_logger("ftgo.relay")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import Gauge
 
-from ftgo_messaging.loops import backoff
+from ftgo_messaging.runtime.loops import backoff
 
 STOPPED = Gauge(
     "ftgo_outbox_stopped_keys", "Keys and whole channels that wait because a message could not be published"

@@ -10,8 +10,8 @@ from typing import Any
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.loops import repeat
 from ftgo_messaging.outbox.relay import WakeUp
+from ftgo_messaging.runtime.loops import repeat
 
 CHANNEL = "ftgo_outbox"
 SHORTEST_GAP = 0.01

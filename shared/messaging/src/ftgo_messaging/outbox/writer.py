@@ -10,17 +10,17 @@ from typing import Any
 import msgspec
 from sqlalchemy import MetaData
 
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.documents import Document
-from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.events import DomainEvent
-from ftgo_messaging.message import Kind, Message, Outcome
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.documents import Document
+from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging.messages.message import Kind, Message, Outcome
+from ftgo_messaging.messages.registry import MessageType, by_class
+from ftgo_messaging.messages.replies import Failure, Reply
 from ftgo_messaging.outbox.table import SHARDS, outbox_table
-from ftgo_messaging.registry import MessageType, by_class
-from ftgo_messaging.replies import Failure, Reply
+from ftgo_messaging.runtime.errors import Undecodable
 
 
 @cache
@@ -62,16 +62,16 @@ def command_message(
     saga_id: str | None,
 ) -> Message:
     kind = by_class(type(command))
-    if kind.channel is None or kind.channel.key is None:
+    if kind.channel is None or kind.key is None:
         raise LookupError(f"{kind.name} has no command channel")
-    key = kind.channel.key(command)
+    key = kind.key(command)
     headers = _headers(kind, message_id, source, key, cause)
     if reply_channel is not None:
         headers[m.REPLY_CHANNEL] = reply_channel.name
     if saga_type is not None and saga_id is not None:
         headers[m.SAGA_TYPE] = saga_type
         headers[m.SAGA_ID] = saga_id
-    return Message(message_id, kind.channel.name, key, headers, codec.encode(command))
+    return Message(message_id, kind.channel, key, headers, codec.encode(command))
 
 
 def reply_message(reply: Reply, message_id: str, source: str, command: Message | None) -> Message | None:
@@ -103,24 +103,24 @@ def event_message(
     kind = by_class(type(event))
     if kind.channel is None or kind.kind is not Kind.EVENT:
         raise LookupError(f"{kind.name} has no event channel")
-    if kind.channel.key is not None and kind.channel.key(event) != subject:
-        raise ValueError(f"{kind.name}: the body is about {kind.channel.key(event)!r}, and the subject is {subject!r}")
+    if kind.key is not None and kind.key(event) != subject:
+        raise ValueError(f"{kind.name}: the body is about {kind.key(event)!r}, and the subject is {subject!r}")
     if not 1 <= version <= m.LAST_SEQUENCE:
         raise ValueError(f"{kind.name}: {version} is no version: they count from 1 to {m.LAST_SEQUENCE}")
     headers = _headers(kind, message_id, source, subject, cause)
     headers[m.SEQUENCE] = str(version)
     if reply_channel is not None:
         headers[m.REPLY_CHANNEL] = reply_channel.name
-    return Message(message_id, kind.channel.name, subject, headers, codec.encode(event))
+    return Message(message_id, kind.channel, subject, headers, codec.encode(event))
 
 
 def document_message(document: Document, message_id: str, source: str, cause: Message | None) -> Message:
     kind = by_class(type(document))
-    if kind.channel is None or kind.kind is not Kind.DOCUMENT or kind.channel.key is None:
+    if kind.channel is None or kind.kind is not Kind.DOCUMENT or kind.key is None:
         raise LookupError(f"{kind.name} has no document channel")
-    key = kind.channel.key(document)
+    key = kind.key(document)
     return Message(
-        message_id, kind.channel.name, key, _headers(kind, message_id, source, key, cause), codec.encode(document)
+        message_id, kind.channel, key, _headers(kind, message_id, source, key, cause), codec.encode(document)
     )
 
 

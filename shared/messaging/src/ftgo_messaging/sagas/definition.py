@@ -14,11 +14,11 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from ftgo_messaging.aggregates import Refs
-from ftgo_messaging.channel import Channel
-from ftgo_messaging.commands import Command
-from ftgo_messaging.replies import Failure
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.replies import Failure
+from ftgo_messaging.transaction.aggregates import Refs
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 D = TypeVar("D", bound=msgspec.Struct)
 

@@ -10,8 +10,8 @@ import msgspec
 from sqlalchemy import Boolean, Column, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 
-from ftgo_messaging.aggregates import Aggregates
-from ftgo_messaging.rows import FromNow
+from ftgo_messaging.transaction.aggregates import Aggregates
+from ftgo_messaging.transaction.rows import FromNow
 
 _HISTORY_BEGINNING, _HISTORY_END = 20, 80
 

@@ -13,17 +13,17 @@ from typing import Any
 import structlog
 from prometheus_client import Counter
 
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.aggregates import Aggregates, Refs
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.errors import Undecodable
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Message
-from ftgo_messaging.replies import Failure, Reply
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.replies import Failure, Reply
+from ftgo_messaging.runtime.errors import Undecodable
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState, noted
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.aggregates import Aggregates, Refs
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.saga")
 

@@ -7,13 +7,13 @@ import structlog
 from prometheus_client import Gauge
 from sqlalchemy import text
 
-from ftgo_messaging.loops import periodic
-from ftgo_messaging.overdue import BATCH, deal_with_overdue
+from ftgo_messaging.runtime.loops import periodic
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.timeouts import remind
-from ftgo_messaging.transactions import Operation, Transactions
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.upkeep.overdue import BATCH, deal_with_overdue
 
 log = structlog.get_logger("ftgo.saga")
 

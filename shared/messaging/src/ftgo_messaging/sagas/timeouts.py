@@ -4,10 +4,10 @@ Each of these is a transition under the lock of the instance's row, as a reply i
 like everything else: instance and outbox row in one transaction.
 """
 
-from ftgo_messaging.errors import DomainError
+from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 TIMED_OUT = "TIMED_OUT"
 BY_OPERATOR = "BY_OPERATOR"

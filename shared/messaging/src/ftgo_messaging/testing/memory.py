@@ -6,12 +6,12 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Table
 
-from ftgo_messaging import codec
-from ftgo_messaging.aggregates import Aggregates, Ref, Refs
-from ftgo_messaging.connection import Connection
-from ftgo_messaging.message import Message
-from ftgo_messaging.registry import by_name
-from ftgo_messaging.unit_of_work import UnitOfWork
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.registry import by_name
+from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.transaction.aggregates import Aggregates, Ref, Refs
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.connection import connect
 from ftgo_messaging.outbox.table import (
     OUTBOX_PUBLICATION,
     outbox_table,
     relay_lease_table,
     relay_position_table,
 )
+from ftgo_messaging.runtime.connection import connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 

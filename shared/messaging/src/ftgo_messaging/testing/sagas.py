@@ -3,14 +3,14 @@
 from dataclasses import replace
 from typing import Any
 
-from ftgo_messaging import codec
-from ftgo_messaging import message as m
-from ftgo_messaging.commands import Command
-from ftgo_messaging.ids import new_id
-from ftgo_messaging.message import Message
+from ftgo_messaging.messages import codec
+from ftgo_messaging.messages import message as m
+from ftgo_messaging.messages.commands import Command
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.registry import by_name
+from ftgo_messaging.messages.replies import Reply
 from ftgo_messaging.outbox import writer
-from ftgo_messaging.registry import by_name
-from ftgo_messaging.replies import Reply
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.timeouts import remind

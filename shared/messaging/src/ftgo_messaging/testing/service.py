@@ -8,14 +8,14 @@ from typing import Any
 from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from ftgo_messaging.channel import Channel
 from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.kafka.publisher import KafkaPublisher
-from ftgo_messaging.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.kafka.topics import ensure_topics
+from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.transactions import Transactions
+from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka.topics import ensure_topics
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.sagas.recovery import reconcile_forever
-from ftgo_messaging.transactions import Operation
+from ftgo_messaging.transaction.transactions import Operation
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings

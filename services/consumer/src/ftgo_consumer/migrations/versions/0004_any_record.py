@@ -1,7 +1,7 @@
 """Nothing that a record holds makes its dead letter impossible, and a message id counts together with its source."""
 
 from alembic import op
-from ftgo_messaging.migrations import ANY_RECORD
+from ftgo_messaging.upkeep.migrations import ANY_RECORD
 
 revision = "0004"
 down_revision = "0003"

@@ -1,7 +1,7 @@
 """The first tables, as they were then: later changes are revisions of their own."""
 
 from alembic import op
-from ftgo_messaging.migrations import FIRST_TABLES
+from ftgo_messaging.upkeep.migrations import FIRST_TABLES
 
 revision = "0001"
 down_revision = None

@@ -1,7 +1,7 @@
 """What log tailing needs."""
 
 from alembic import op
-from ftgo_messaging.migrations import LOG_TAILING
+from ftgo_messaging.upkeep.migrations import LOG_TAILING
 
 revision = "0003"
 down_revision = "0002"

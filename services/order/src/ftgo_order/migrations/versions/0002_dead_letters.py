@@ -1,7 +1,7 @@
 """Dead letters get a state, a number of attempts, and may keep the later messages of their key waiting."""
 
 from alembic import op
-from ftgo_messaging.migrations import DEAD_LETTER_STATES
+from ftgo_messaging.upkeep.migrations import DEAD_LETTER_STATES
 
 revision = "0002"
 down_revision = "0001"

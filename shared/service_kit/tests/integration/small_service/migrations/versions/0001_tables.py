@@ -1,7 +1,7 @@
 """The tables of the library."""
 
 from alembic import op
-from ftgo_messaging.migrations import ANY_RECORD, DEAD_LETTER_STATES, FIRST_TABLES, LOG_TAILING
+from ftgo_messaging.upkeep.migrations import ANY_RECORD, DEAD_LETTER_STATES, FIRST_TABLES, LOG_TAILING
 
 revision = "0001"
 down_revision = None

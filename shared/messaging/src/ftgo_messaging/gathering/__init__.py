@@ -1,0 +1,1 @@
+"""Publish/asynchronous replies: an event, and the answers to it until there are enough."""

@@ -1,1 +1,0 @@
-"""The inbox: which message ids a consumer has handled, recorded in the transaction of the effect."""

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, loops that survive outages, the database connection, failpoints."""

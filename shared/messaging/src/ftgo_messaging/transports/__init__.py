@@ -1,0 +1,1 @@
+"""How channels are realised: one port, and a package for each broker."""
