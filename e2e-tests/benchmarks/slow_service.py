@@ -8,11 +8,11 @@ import asyncio
 import sys
 
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.upkeep.tables import messaging_tables
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Part, Service
@@ -59,7 +59,7 @@ def main() -> None:
             [EVENTS],
             HANDLERS,
             service.transactions,
-            settings.kafka_bootstrap,
+            service.transport,
             max_records=settings.batch,
         )
     ]

@@ -3,36 +3,26 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from aiokafka import TopicPartition
-from ftgo_messaging.consumer import batch, dead_letters
+from ftgo_messaging.consumer import batch, dead_letters, duplicates
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.duplicates import Claim
-from ftgo_messaging.messages.message import Received
+from ftgo_messaging.consumer.reading import Reading
 from ftgo_messaging.runtime.connection import Connection, begin
-from ftgo_messaging.transports.kafka import reading
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka import subscription
+from ftgo_messaging.transports.port import Batch
 from sqlalchemy import text
 
 
 def ack_before_commit() -> None:
-    """Commit the offsets, then handle: what dies in between is never handled."""
-    process, parse = BatchProcessor.process, ChannelConsumer._parse
+    """Tell the broker, then handle: what dies in between is never handled."""
+    handle = Reading._handle
 
-    async def remember_consumer(self: Any, record: Any) -> Any:
-        message = await parse(self, record)
-        self._processor.planted_consumer = message.consumer
-        return message
+    async def acknowledging(self: Any, taken: Batch) -> None:
+        self._subscription.settle(taken)
+        await self._subscription._commit()
+        await handle(self, taken)
 
-    async def acknowledging(self: Any, records: Sequence[Received]) -> None:
-        offsets: dict[TopicPartition, int] = {}
-        for r in records:
-            partition = TopicPartition(r.channel, r.partition)
-            offsets[partition] = max(offsets.get(partition, 0), r.offset + 1)
-        await self.planted_consumer.commit(offsets)
-        await process(self, records)
-
-    ChannelConsumer._parse = remember_consumer  # type: ignore[method-assign]
-    BatchProcessor.process = acknowledging  # type: ignore[method-assign]
+    Reading._handle = acknowledging  # type: ignore[method-assign]
 
 
 def dedup_apart() -> None:
@@ -92,13 +82,13 @@ def add_second_consumer() -> None:
 
 def rewind_first_partition() -> None:
     """After a failed batch go back on the first record's partition only: the others are committed past."""
-    rewind = reading.rewind_batch
+    rewind = subscription.rewind_batch
 
     def first_only(consumer: Any, records: Sequence[Any]) -> None:
         first = records[0]
         rewind(consumer, [r for r in records if (r.topic, r.partition) == (first.topic, first.partition)])
 
-    reading.rewind_batch = first_only
+    subscription.rewind_batch = first_only
 
 
 def forgotten_dead_letter() -> None:

@@ -14,6 +14,7 @@ from ftgo_messaging.outbox.polling import PollingPublisher, _headers_of
 from ftgo_messaging.outbox.stopped import Stopped
 from ftgo_messaging.runtime.connection import Connection, connect
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
+from ftgo_messaging.transports.port import Sent
 from sqlalchemy import text
 
 
@@ -73,11 +74,11 @@ def skip_failed_row() -> None:
     publish, deliver, find = KafkaPublisher.publish, Delivery.deliver, PollingPublisher._find
     postponed: dict[int, float] = {}
 
-    async def refusing(self: Any, messages: Sequence[Message]) -> list[bool]:
+    async def refusing(self: Any, messages: Sequence[Message]) -> list[Sent]:
         taken = [random.random() > 0.05 for _ in messages]
         sent = await publish(self, [m for m, ok in zip(messages, taken, strict=True) if ok])
         results = iter(sent)
-        return [ok and next(results) for ok in taken]
+        return [next(results) if ok else Sent.REFUSED for ok in taken]
 
     async def remembering(self: Any, connection: Connection, rows: Sequence[Row]) -> Round:
         result = await deliver(self, connection, rows)

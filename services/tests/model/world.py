@@ -32,10 +32,11 @@ from ftgo_kitchen.domain.ticket import Ticket
 from ftgo_kitchen.messaging.command_handlers import COMMANDS as KITCHEN
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.tasks import decode
-from ftgo_messaging.messages.message import Message, Received
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.testing.memory import Memory
+from ftgo_messaging.transports.port import Record
 from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS as CONSUMER_REPLICAS
 from ftgo_order.adapters.replicas import RESTAURANTS, ConsumerReplica, RestaurantReplica
@@ -163,7 +164,7 @@ class World:
         if message.id in service.handled:
             return
         headers = [(name, value.encode()) for name, value in message.headers.items()]
-        received = Received(message.channel, 0, 0, message.key.encode(), headers, message.body)
+        received = Record(message.channel, message.key.encode(), headers, message.body, f"{message.channel}/0@0")
         task = decode(received, service.handlers)
         assert task is not None
         assert not task.error, task.error

@@ -27,7 +27,7 @@ class PriceList(Document, frozen=True, kw_only=True):
     cents: dict[str, int]
 
 
-async def main(database_url: str, bootstrap: str) -> list[str]:
+async def main(database_url: str, broker_url: str) -> list[str]:
     """A shop sends its prices of today, and then those of tomorrow. Returns what soap cost, in the order of arrival."""
     prices: asyncio.Queue[int] = asyncio.Queue()
     handlers = MessageHandlers("price-board")
@@ -40,7 +40,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
         for cents in (199, 249):
             uow.send_document(PriceList(shop="corner", cents={"soap": cents}))
 
-    async with running(database_url, bootstrap, TABLES, [(PRICES, handlers)]) as transactions:
+    async with running(database_url, broker_url, TABLES, [(PRICES, handlers)]) as transactions:
         await transactions.run_operation(Operation(send))
         async with asyncio.timeout(60):
             return [f"soap: {await prices.get()}", f"soap: {await prices.get()}"]

@@ -1,4 +1,4 @@
-"""The example of the README, whole: python shared/messaging/docs/example.py DATABASE_URL KAFKA_BOOTSTRAP"""
+"""The example of the README, whole: python shared/messaging/docs/example.py DATABASE_URL BROKER_URL"""
 
 import asyncio
 import sys
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.message import Kind
@@ -16,9 +17,7 @@ from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.transaction.aggregates import Aggregates
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports import connect
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -63,14 +62,15 @@ async def pay(command: Pay, uow: UnitOfWork) -> Success:
     return Success()  # reply, effect and duplicate record: one transaction
 
 
-async def main(database_url: str, bootstrap: str) -> list[str]:
+async def main(database_url: str, broker_url: str) -> list[str]:
     """Ann has 100 cents and pays 70 twice. Returns the two answers, in order."""
     engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
     async with engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
         await connection.execute(text("INSERT INTO accounts VALUES ('ann', 100)"))
-    await ensure_topics(bootstrap, [PAYMENTS.name, REPLIES.name])
-    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), KafkaPublisher(bootstrap, "example")
+    transport = connect(broker_url)
+    await transport.declare([PAYMENTS, REPLIES], {PAYMENTS.name: ["payments"], REPLIES.name: ["answers"]})
+    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), transport.publisher("example")
     transactions.after_commit.append(lambda _: wake_up.ring())
     relay = asyncio.create_task(PollingPublisher(engine, publisher, wake_up).run())
 
@@ -86,8 +86,8 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
     replies.handle(Success)(on_answer)
     replies.handle(Failure)(on_answer)
     consumers = [
-        ChannelConsumer("payments", [PAYMENTS], handlers, transactions, bootstrap),
-        ChannelConsumer("answers", [REPLIES], replies, transactions, bootstrap),
+        ChannelConsumer("payments", [PAYMENTS], handlers, transactions, transport),
+        ChannelConsumer("answers", [REPLIES], replies, transactions, transport),
     ]
     for consumer in consumers:
         await consumer.start()
@@ -105,6 +105,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
     relay.cancel()
     await asyncio.gather(relay, return_exceptions=True)
     await publisher.close()
+    await transport.close()
     await engine.dispose()
     return answers
 

@@ -28,7 +28,7 @@ class Notify(Command[Success], frozen=True, kw_only=True):
     text: str
 
 
-async def main(database_url: str, bootstrap: str) -> list[str]:
+async def main(database_url: str, broker_url: str) -> list[str]:
     """Ann is told something. Returns what she was told."""
     told: asyncio.Queue[str] = asyncio.Queue()
     handlers = MessageHandlers("mail")
@@ -40,7 +40,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
     async def tell(uow: UnitOfWork) -> None:
         uow.send(Notify(customer="ann", text="Your parcel is here."))
 
-    async with running(database_url, bootstrap, TABLES, [(MAIL, handlers)]) as transactions:
+    async with running(database_url, broker_url, TABLES, [(MAIL, handlers)]) as transactions:
         await transactions.run_operation(Operation(tell))
         async with asyncio.timeout(60):
             return [await told.get()]

@@ -49,7 +49,7 @@ def carrier(name: str, cents_a_kilo: int, most_kilos: int) -> MessageHandlers:
     return handlers
 
 
-async def main(database_url: str, bootstrap: str) -> list[str]:
+async def main(database_url: str, broker_url: str) -> list[str]:
     """Two of three carriers take 20 kilos, only one takes 40. Returns how the two gatherings ended."""
     ends: asyncio.Queue[str] = asyncio.Queue()
 
@@ -70,7 +70,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
     carriers = [carrier("bike", 9, 10), carrier("van", 5, 30), carrier("lorry", 7, 1000)]
     listening = [(OFFERS, collector.handlers("offers", [Offer])), *((REQUESTS, c) for c in carriers)]
     closing = lambda transactions: close_forever(collector, transactions, every=0.5)  # noqa: E731
-    async with running(database_url, bootstrap, TABLES, listening, closing) as transactions:
+    async with running(database_url, broker_url, TABLES, listening, closing) as transactions:
         async with asyncio.timeout(60):
             await transactions.run_operation(ask(20, timedelta(minutes=1)))
             first = await ends.get()

@@ -26,7 +26,7 @@ class ParcelArrived(DomainEvent, frozen=True, kw_only=True):
     place: str
 
 
-async def main(database_url: str, bootstrap: str) -> list[str]:
+async def main(database_url: str, broker_url: str) -> list[str]:
     """A parcel arrives; billing and statistics hear of it, once each. Returns who heard what."""
     heard: asyncio.Queue[str] = asyncio.Queue()
 
@@ -43,7 +43,7 @@ async def main(database_url: str, bootstrap: str) -> list[str]:
         uow.publish(ParcelArrived(place="Oakland"), subject="parcel-7", version=1)
 
     listening = [(PARCELS, listener("billing")), (PARCELS, listener("statistics"))]
-    async with running(database_url, bootstrap, TABLES, listening) as transactions:
+    async with running(database_url, broker_url, TABLES, listening) as transactions:
         await transactions.run_operation(Operation(publish))
         async with asyncio.timeout(60):
             return sorted([await heard.get(), await heard.get()])

@@ -76,7 +76,7 @@ PLANTED = (
     Fault(
         "what the broker has not acknowledged is deleted",
         "outbox/delivery.py",
-        "(done if ok else failed).append(row)",
+        "(failed if key in blocked else done).append(row)",
         "done.append(row)",
         f"{_TRANSACTIONS}::test_a_refused_key_stays_and_others_flow",
     ),
@@ -287,15 +287,15 @@ PLANTED = (
     ),
     Fault(
         "offsets of partitions that were given up are kept",
-        "transports/kafka/subscriber.py",
+        "transports/kafka/subscription.py",
         "        self._offsets.forget()\n",
         "",
         "unit/test_offsets::test_what_was_pending_of_the_old_assignment_is_not_committed_in_the_new_one",
     ),
     Fault(
         "places of partitions that were given up are kept",
-        "transports/kafka/subscriber.py",
-        "        self._reading.positions.clear()\n",
+        "transports/kafka/subscription.py",
+        "        self.positions.clear()\n",
         "",
         "unit/test_offsets::test_what_was_pending_of_the_old_assignment_is_not_committed_in_the_new_one",
     ),

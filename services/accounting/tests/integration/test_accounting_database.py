@@ -16,30 +16,36 @@ from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.transaction import rows
+from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.service import Service
 from sqlalchemy import select, text
 
 
-def received(body, **headers: str) -> Received:
+def received(body, **headers: str) -> Record:
     every = {m.ID: new_id(), m.SOURCE: "order", m.TYPE: by_class(type(body)).name, m.SAGA_ID: new_id()} | headers
     encoded = [(k, v.encode()) for k, v in every.items()]
-    return Received(ACCOUNTING_COMMANDS.name, 0, 0, body.consumer_id.encode(), encoded, codec.encode(body))
+    return Record(
+        ACCOUNTING_COMMANDS.name,
+        body.consumer_id.encode(),
+        encoded,
+        codec.encode(body),
+        f"{ACCOUNTING_COMMANDS.name}/0@0",
+    )
 
 
-def authorize(consumer: str, amount: str, order: str | None = None) -> Received:
+def authorize(consumer: str, amount: str, order: str | None = None) -> Record:
     command = AuthorizePayment(consumer_id=consumer, order_id=order or new_id(), amount=Money.of(amount))
     return received(command, **{m.REPLY_CHANNEL: CREATE_ORDER_REPLIES.name})
 
 
-async def handle(service: Service, *records: Received) -> None:
+async def handle(service: Service, *records: Record) -> None:
     await BatchProcessor(COMMANDS, service.transactions).process(records)
 
 
-async def replies(service: Service, order: Received) -> list[str]:
+async def replies(service: Service, order: Record) -> list[str]:
     message_id = dict(order.headers)[m.ID].decode()
     query = text("SELECT headers->>'ce_type' FROM outbox WHERE headers->>'ce_inreplyto' = :id")
     async with service.engine.connect() as connection:
@@ -63,7 +69,7 @@ async def test_payment_and_registration_at_once_open_one_account(service):
         event = ConsumerRegistered(consumer_id=consumer, name=PersonName("A", "B"), status="ACTIVE")
         message = writer.event_message(event, new_id(), "consumer", None, consumer, 1)
         pairs = [(k, v.encode()) for k, v in message.headers.items()]
-        news = Received(message.channel, 0, 0, message.key.encode(), pairs, message.body)
+        news = Record(message.channel, message.key.encode(), pairs, message.body, f"{message.channel}/0@0")
         registered = BatchProcessor(EVENTS, service.transactions).process([news])
         await asyncio.gather(handle(service, authorize(consumer, "10.00")), registered)
 

@@ -13,8 +13,8 @@ from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.messages.registry import by_class
+from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
 from structlog.testing import capture_logs
@@ -28,18 +28,24 @@ async def registered(http: httpx.AsyncClient, **more: Any) -> str:
     return answer.json()["consumerId"]
 
 
-def received(command: Any, **headers: str) -> Received:
+def received(command: Any, **headers: str) -> Record:
     every = {m.ID: new_id(), m.SOURCE: "order", m.TYPE: by_class(type(command)).name, m.SAGA_ID: new_id()} | headers
     encoded = [(name, value.encode()) for name, value in every.items()]
-    return Received(CONSUMER_COMMANDS.name, 0, 0, command.consumer_id.encode(), encoded, codec.encode(command))
+    return Record(
+        CONSUMER_COMMANDS.name,
+        command.consumer_id.encode(),
+        encoded,
+        codec.encode(command),
+        f"{CONSUMER_COMMANDS.name}/0@0",
+    )
 
 
-def verify(consumer: str, total: str) -> Received:
+def verify(consumer: str, total: str) -> Record:
     command = VerifyConsumer(consumer_id=consumer, order_id=new_id(), order_total=Money.of(total))
     return received(command, **{m.REPLY_CHANNEL: CREATE_ORDER_REPLIES.name})
 
 
-async def handle(service: Service, *records: Received) -> None:
+async def handle(service: Service, *records: Record) -> None:
     await BatchProcessor(COMMANDS, service.transactions).process(records)
 
 
@@ -48,7 +54,7 @@ async def rows(service: Service, query: str, **values: Any) -> list[Any]:
         return list((await connection.execute(text(query), values)).all())
 
 
-async def replies(service: Service, command: Received) -> list[tuple[str, str | None]]:
+async def replies(service: Service, command: Record) -> list[tuple[str, str | None]]:
     found = await rows(
         service,
         "SELECT headers->>'ce_type', body FROM outbox WHERE headers->>'ce_inreplyto' = :id",

@@ -12,9 +12,9 @@ from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.service import Service
 from sqlalchemy import text
 
@@ -38,7 +38,7 @@ async def restaurant(http) -> str:
     return answer.json()["id"]
 
 
-def received(command: Any, saga: str | None = None) -> Received:
+def received(command: Any, saga: str | None = None) -> Record:
     kind = by_class(type(command))
     (reply_channel,) = kind.reply_channels
     headers = {
@@ -50,7 +50,7 @@ def received(command: Any, saga: str | None = None) -> Received:
     }
     key = KITCHEN_COMMANDS.key(command)
     encoded = [(name, value.encode()) for name, value in headers.items()]
-    return Received(KITCHEN_COMMANDS.name, 0, 0, key.encode(), encoded, codec.encode(command))
+    return Record(KITCHEN_COMMANDS.name, key.encode(), encoded, codec.encode(command), f"{KITCHEN_COMMANDS.name}/0@0")
 
 
 async def outbox(service: Service, where: str, **values: Any) -> list[tuple[str, str, Any]]:
@@ -65,13 +65,13 @@ async def outbox(service: Service, where: str, **values: Any) -> list[tuple[str,
         ]
 
 
-async def ask(service: Service, *commands: Received) -> list[list[tuple[str, str | None]]]:
+async def ask(service: Service, *commands: Record) -> list[list[tuple[str, str | None]]]:
     """Handle the commands as one batch. Returns the replies of each: (type, reason)."""
     await BatchProcessor(COMMANDS, service.transactions).process(commands)
     return [await replies(service, command) for command in commands]
 
 
-async def replies(service: Service, command: Received) -> list[tuple[str, str | None]]:
+async def replies(service: Service, command: Record) -> list[tuple[str, str | None]]:
     message_id = dict(command.headers)[m.ID].decode()
     found = await outbox(service, "headers->>'ce_inreplyto' = :id", id=message_id)
     return [(name, content.get("reason")) for name, _, content in found]
@@ -81,7 +81,7 @@ async def events(service: Service, subject: str) -> list[tuple[str, str, Any]]:
     return await outbox(service, "key = :key AND headers->>'ce_messagekind' = 'event'", key=subject)
 
 
-def create(order: str, restaurant: str) -> Received:
+def create(order: str, restaurant: str) -> Record:
     return received(c.CreateTicket(order_id=order, restaurant_id=restaurant, line_items=LINES))
 
 

@@ -19,10 +19,10 @@ from ftgo_contracts.money import Money
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction.transactions import Operation
+from ftgo_messaging.transports.port import Record
 from ftgo_order.application import order_steps
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_service_kit.service import Service
@@ -35,8 +35,12 @@ async def told(service: Service, event, version: int) -> None:
     subject = getattr(event, "restaurant_id", None) or event.consumer_id
     headers = writer.event_message(event, new_id(), "owner", None, subject, version).headers
     channel = RESTAURANT_EVENTS if hasattr(event, "restaurant_id") else CONSUMER_EVENTS
-    record = Received(
-        channel.name, 0, 0, subject.encode(), [(k, v.encode()) for k, v in headers.items()], codec.encode(event)
+    record = Record(
+        channel.name,
+        subject.encode(),
+        [(k, v.encode()) for k, v in headers.items()],
+        codec.encode(event),
+        f"{channel.name}/0@0",
     )
     await BatchProcessor(REPLICAS, service.transactions).process([record])
 

@@ -19,9 +19,9 @@ from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.transports.port import Record
 from ftgo_order.messaging.event_handlers import REPLICAS
 from ftgo_service_kit.database import WRITES
 from ftgo_service_kit.service import Service
@@ -42,13 +42,13 @@ async def restaurant(service: Service) -> str:
 _positions = itertools.count()
 
 
-def record(channel: Channel, event: DomainEvent, subject: str, version: int) -> Received:
+def record(channel: Channel, event: DomainEvent, subject: str, version: int) -> Record:
     headers = writer.event_message(event, new_id(), "owner", None, subject, version).headers
     pairs = [(k, v.encode()) for k, v in headers.items()]
-    return Received(channel.name, 0, next(_positions), subject.encode(), pairs, codec.encode(event))
+    return Record(channel.name, subject.encode(), pairs, codec.encode(event), f"{channel.name}/0@{next(_positions)}")
 
 
-async def heard(service: Service, *records: Received) -> None:
+async def heard(service: Service, *records: Record) -> None:
     await BatchProcessor(REPLICAS, service.transactions).process(records)
 
 
@@ -142,7 +142,7 @@ async def test_in_whatever_order_and_however_often_news_come_the_replica_ends_th
 ) -> None:
     chance, consumer = random.Random(seed), new_id()
 
-    def news(version: int) -> Received:
+    def news(version: int) -> Record:
         event: type[ConsumerEvent] = ConsumerBlocked if version % 2 else ConsumerUnblocked
         status = "BLOCKED" if version % 2 else "ACTIVE"
         name = PersonName("Ada", f"Version {version}")
@@ -164,13 +164,13 @@ async def test_an_event_far_ahead_of_its_replica_does_not_make_that_deaf(
 ) -> None:
     consumer, restaurant = new_id(), new_id()
 
-    def news(name: str, version: int, **headers: str) -> Received:
+    def news(name: str, version: int, **headers: str) -> Record:
         event = ConsumerUnblocked(consumer_id=consumer, name=PersonName("Ada", name), status="ACTIVE")
         made = record(CONSUMER_EVENTS, event, consumer, min(version, 999_999_999))
         changed = dict(made.headers) | {m.SEQUENCE: str(version).encode()}
         return replace(made, headers=list(changed.items()))
 
-    def menu(price: str, version: int) -> Received:
+    def menu(price: str, version: int) -> Record:
         event = RestaurantCreated(
             restaurant_id=restaurant, name="Ajanta", menu_items=(MenuItem("1", "Naan", Money.zero()),)
         )

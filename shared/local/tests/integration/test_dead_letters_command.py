@@ -12,8 +12,9 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import ID, TYPE, Received
+from ftgo_messaging.messages.message import ID, TYPE
 from ftgo_messaging.runtime.connection import Connection
+from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.migrations import run_migrations
 from typer.testing import CliRunner, Result
 
@@ -34,7 +35,7 @@ async def ids(dsn: str) -> list[int]:
     await driver.execute("TRUNCATE dead_letters")
     for n, state in enumerate([State.DEAD, State.PARKED, State.PARKED]):
         headers = [(ID, new_id().encode()), (TYPE, b"ftgo.kitchen.CreateTicket"), ("raw", b"\xff")]
-        received = Received("kitchen.commands", 3, n, b"order-1", headers, b'{"n": 1}')
+        received = Record("kitchen.commands", b"order-1", headers, b'{"n": 1}', f"kitchen.commands/3@{n}")
         await dead_letters.write(
             Connection(driver),
             "kitchen",
@@ -108,8 +109,12 @@ async def test_trouble_ends_with_a_sentence(ftgo: Ftgo, ids: list[int]) -> None:
 async def test_whatever_a_letter_holds_it_is_shown_on_its_line(
     dsn: str, ftgo: Ftgo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    odd = Received(
-        "kitchen.commands", 0, 7, b"[/x]\n\x1b[2J\xff", [("\u2028[b]", b"\x00\t"), ("n", None)], b"\x1b[2J\nnext"
+    odd = Record(
+        "kitchen.commands",
+        b"[/x]\n\x1b[2J\xff",
+        [("\u2028[b]", b"\x00\t"), ("n", None)],
+        b"\x1b[2J\nnext",
+        "kitchen.commands/0@7",
     )
     driver = await asyncpg.connect(dsn)
     await driver.execute("TRUNCATE dead_letters")

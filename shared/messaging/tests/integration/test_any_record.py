@@ -21,13 +21,14 @@ from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.documents import Document
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages.message import Kind, Message, size_of_headers
 from ftgo_messaging.messages.registry import reply_type
 from ftgo_messaging.messages.replies import Reply
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.runtime.connection import begin, connect
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -82,7 +83,7 @@ async def note(body: Any, uow: UnitOfWork) -> Reply | None:
     return Done(note="answer") if isinstance(body, Do) else None
 
 
-def sound(channel: Channel) -> Received:
+def sound(channel: Channel) -> Record:
     """A message of this channel as the outbox would send it, of a key of its own."""
     about, note, message_id = new_id(), new_id(), new_id()
     command = writer.command_message(Do(about=about, note=note), message_id, "test", None, REPLIES, "Saga", about)
@@ -95,10 +96,10 @@ def sound(channel: Channel) -> Received:
     message = made[channel]
     assert message is not None
     headers = [(name, value.encode()) for name, value in message.headers.items()]
-    return Received(channel.name, 0, next(_positions), message.key.encode(), headers, message.body)
+    return Record(channel.name, message.key.encode(), headers, message.body, f"{channel.name}/0@{next(_positions)}")
 
 
-def note_of(record: Received) -> str:
+def note_of(record: Record) -> str:
     return str(json.loads(record.body or b"{}")["note"])
 
 
@@ -123,7 +124,7 @@ async def effects_of(transactions: Transactions, note: str) -> int:
     return int(rows[0][0])
 
 
-async def letter_of(transactions: Transactions, record: Received) -> DeadLetter | None:
+async def letter_of(transactions: Transactions, record: Record) -> DeadLetter | None:
     query = text("SELECT id FROM dead_letters WHERE position = :position AND channel = :channel")
     async with connect(transactions.engine) as connection:
         values = {"position": record.offset, "channel": record.channel}
@@ -170,7 +171,7 @@ headers = st.one_of(
 
 
 @st.composite
-def records(draw: st.DrawFn) -> Received:
+def records(draw: st.DrawFn) -> Record:
     record = sound(draw(st.sampled_from(CHANNELS)))
     if draw(st.booleans()):
         record = replace(record, key=draw(st.one_of(st.none(), some_bytes)))
@@ -186,7 +187,7 @@ def records(draw: st.DrawFn) -> Received:
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(odd=records())
 async def test_it_ends_as_an_effect_or_as_a_dead_letter_and_stops_nobody(
-    transactions: Transactions, processor: BatchProcessor, odd: Received
+    transactions: Transactions, processor: BatchProcessor, odd: Record
 ) -> None:
     before, after = sound(COMMANDS), sound(EVENTS)
     batch = [before, odd, after]
@@ -219,7 +220,7 @@ async def test_a_key_of_eight_thousand_bytes_is_kept_in_the_queue_of_its_own(
     """Two long keys, of which each is its message's own: one is parked, and the other goes on."""
     stuck, free = ("".join(random.choices("abcdefghij", k=8000)) for _ in range(2))
 
-    def with_key(key: str, note: str) -> Received:
+    def with_key(key: str, note: str) -> Record:
         message = writer.command_message(Do(about=key, note=note), new_id(), "test", None, None, None, None)
         pairs = [(n, v.encode()) for n, v in message.headers.items() if n != m.SUBJECT]
         return replace(sound(COMMANDS), key=message.key.encode(), headers=pairs, body=message.body)

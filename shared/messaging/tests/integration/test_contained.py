@@ -14,13 +14,14 @@ from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.runtime.contained import Misdirected, contained
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, text
 
@@ -87,9 +88,9 @@ def processor(transactions: Transactions, bad: Bad) -> BatchProcessor:
     return BatchProcessor(handlers, transactions)
 
 
-def received(who: str) -> Received:
+def received(who: str) -> Record:
     headers = [(m.ID, new_id().encode()), (m.TYPE, b"contained.Do"), (m.SOURCE, b"test")]
-    return Received(COMMANDS.name, 0, 0, who.encode(), headers, f'{{"who": "{who}"}}'.encode())
+    return Record(COMMANDS.name, who.encode(), headers, f'{{"who": "{who}"}}'.encode(), f"{COMMANDS.name}/0@0")
 
 
 async def rows(transactions: Transactions, sql: str) -> list[str]:

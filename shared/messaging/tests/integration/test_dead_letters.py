@@ -18,11 +18,12 @@ from ftgo_messaging.consumer.duplicates import Claim, claim
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.letter import DeadLetter, State
 from ftgo_messaging.consumer.redrive import Redriver
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel, Poison
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.runtime.connection import Connection, begin, connect
 from ftgo_messaging.runtime.errors import DomainError, TransientError
@@ -30,8 +31,9 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports.kafka import KafkaTransport
 from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from ftgo_messaging.upkeep.unresolved import LETTERS, PARKED, Unresolved
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
@@ -106,14 +108,14 @@ def processor(transactions: Transactions, bugs: Bugs) -> BatchProcessor:
 _positions = iter(range(1_000_000))
 
 
-def received(key: str, n: int, **headers: str) -> Received:
+def received(key: str, n: int, **headers: str) -> Record:
     every = {m.ID: new_id(), m.TYPE: "letters.Do", m.SOURCE: "test", **headers}
     body = json.dumps({"key": key, "n": n}).encode()
     pairs = [(k, v.encode()) for k, v in every.items()]
-    return Received(ORDERS.name, 0, next(_positions), key.encode(), pairs, body)
+    return Record(ORDERS.name, key.encode(), pairs, body, f"{ORDERS.name}/0@{next(_positions)}")
 
 
-def header(record: Received, name: str) -> str:
+def header(record: Record, name: str) -> str:
     return (dict(record.headers)[name] or b"").decode()
 
 
@@ -513,8 +515,8 @@ async def test_releases_with_and_without_sources_know_each_others_duplicates(
 async def test_no_sort_of_rubbish_stops_a_consumer_or_is_kept_twice(
     transactions: Transactions, processor: BatchProcessor
 ) -> None:
-    def with_headers(*headers: tuple[str, bytes | None], body: bytes | None = b"{}") -> Received:
-        return Received(ORDERS.name, 0, next(_positions), b"key", list(headers), body)
+    def with_headers(*headers: tuple[str, bytes | None], body: bytes | None = b"{}") -> Record:
+        return Record(ORDERS.name, b"key", list(headers), body, f"{ORDERS.name}/0@{next(_positions)}")
 
     a_type = (m.TYPE, b"letters.Do")
     rubbish = [
@@ -528,8 +530,14 @@ async def test_no_sort_of_rubbish_stops_a_consumer_or_is_kept_twice(
         with_headers((m.ID, new_id().encode()), a_type, ("custom", b"\xff")),
         with_headers((m.ID, new_id().encode()), a_type, body=None),
         with_headers((m.ID, new_id().encode()), a_type, body=b"\x00" * 2_000_000),
-        Received(ORDERS.name, 0, next(_positions), b"\xff\x00key", [(m.ID, new_id().encode()), a_type], b"{}"),
-        Received(ORDERS.name, 0, next(_positions), None, [], None),
+        Record(
+            ORDERS.name,
+            b"\xff\x00key",
+            [(m.ID, new_id().encode()), a_type],
+            b"{}",
+            f"{ORDERS.name}/0@{next(_positions)}",
+        ),
+        Record(ORDERS.name, None, [], None, f"{ORDERS.name}/0@{next(_positions)}"),
     ]
     await processor.process(rubbish)
     await processor.process(rubbish)  # a crash before the offset commit
@@ -555,7 +563,13 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
         await asyncio.gather(*sent)
     others = [n for n in range(1000) if n % 10 != 0]
     reader = ChannelConsumer(
-        f"g-{new_id()}", [topic], bugs.handlers, transactions, kafka.bootstrap, poison=poison, patience=60
+        f"g-{new_id()}",
+        [topic],
+        bugs.handlers,
+        transactions,
+        KafkaTransport(kafka.bootstrap),
+        poison=poison,
+        patience=60,
     )
     began = time.monotonic()
     await reader.start()

@@ -22,13 +22,13 @@ ANSWERS = {
 async def test_each_style_has_an_example_that_runs(name: str, postgres: Postgres, kafka: Kafka) -> None:
     dsn = (await postgres.create_service_databases([name]))[name]
     example = runpy.run_path(str(PACKAGE / "docs" / f"{name}.py"))
-    assert await example["main"](dsn, kafka.bootstrap) == ANSWERS[name]
+    assert await example["main"](dsn, f"kafka://{kafka.bootstrap}") == ANSWERS[name]
 
 
 async def test_the_example_pays_once(postgres: Postgres, kafka: Kafka) -> None:
     dsn = (await postgres.create_service_databases(["example"]))["example"]
     example = runpy.run_path(str(PACKAGE / "docs" / "example.py"))
-    assert await example["main"](dsn, kafka.bootstrap) == ["paid", "NOT_ENOUGH"]
+    assert await example["main"](dsn, f"kafka://{kafka.bootstrap}") == ["paid", "NOT_ENOUGH"]
 
 
 def test_the_readme_shows_the_example() -> None:

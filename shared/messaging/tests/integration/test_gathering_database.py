@@ -13,7 +13,7 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.runtime.errors import DomainError
@@ -21,6 +21,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.overdue import deal_with_overdue
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, text
@@ -73,18 +74,18 @@ async def ask(transactions: Transactions, within: float = 60.0) -> str:
     return await transactions.run_operation(Operation(body))
 
 
-def received(message: Message | None) -> Received:
+def received(message: Message | None) -> Record:
     assert message is not None
     headers = [(name, value.encode()) for name, value in message.headers.items()]
-    return Received(message.channel, 0, 0, message.key.encode(), headers, message.body)
+    return Record(message.channel, message.key.encode(), headers, message.body, f"{message.channel}/0@0")
 
 
-def vote(gathering_id: str) -> Received:
+def vote(gathering_id: str) -> Record:
     event = writer.event_message(Opened(), gathering_id, "asker", None, "s", 1, VOTES)
     return received(writer.reply_message(Success(), new_id(), "voter", event))
 
 
-async def process(transactions: Transactions, *votes: Received) -> None:
+async def process(transactions: Transactions, *votes: Record) -> None:
     await BatchProcessor(collector().handlers("votes", [Success]), transactions).process(votes)
 
 

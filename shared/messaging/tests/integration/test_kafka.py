@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
@@ -21,8 +22,8 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka import KafkaTransport
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.transports.kafka.topics import WrongPartitions, ensure_topics
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
@@ -68,7 +69,7 @@ def consumer(transactions: Transactions, bootstrap: str, group: str, hook: Hook 
         hook(event)
         uow.append(seen, {"subject": message.key, "n": event.n})
 
-    return ChannelConsumer(group, [TICKS], handlers, transactions, bootstrap)
+    return ChannelConsumer(group, [TICKS], handlers, transactions, KafkaTransport(bootstrap))
 
 
 async def rows(transactions: Transactions, sql: str) -> list[Any]:

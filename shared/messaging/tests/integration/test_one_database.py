@@ -18,7 +18,7 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.runtime import failpoints
 from ftgo_messaging.runtime.connection import Connection, begin, connect
@@ -28,6 +28,7 @@ from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.aggregates import Aggregates, Refs
 from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions, run_operations
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 
@@ -95,11 +96,11 @@ async def added(uow: UnitOfWork, name: str, amount: int) -> Account:
 _positions = iter(range(1_000_000))
 
 
-def received(account: str, amount: int) -> Received:
+def received(account: str, amount: int) -> Record:
     headers = {m.ID: new_id(), m.TYPE: "shared.Pay", m.SOURCE: "test"}
     pairs = [(name, value.encode()) for name, value in headers.items()]
     body = json.dumps({"account": account, "amount": amount}).encode()
-    return Received(COMMANDS.name, 0, next(_positions), account.encode(), pairs, body)
+    return Record(COMMANDS.name, account.encode(), pairs, body, f"{COMMANDS.name}/0@{next(_positions)}")
 
 
 async def rows(transactions: Transactions, sql: str) -> list[Any]:
@@ -181,12 +182,12 @@ async def test_parked_keys_are_looked_for_only_when_there_may_be_some(transactio
     assert await looks()
 
 
-async def keep(connection: Connection, record: Received) -> None:
+async def keep(connection: Connection, record: Record) -> None:
     await dead_letters.write(connection, "shared", record, "no message", parks_key=False, identified=False)
 
 
 async def test_two_owners_of_a_partition_keep_a_record_without_an_id_once(transactions: Transactions) -> None:
-    record = Received(COMMANDS.name, 0, next(_positions), None, [], b"rubbish")
+    record = Record(COMMANDS.name, None, [], b"rubbish", f"{COMMANDS.name}/0@{next(_positions)}")
 
     async def later_owner() -> None:
         async with begin(transactions.engine) as connection:
@@ -202,7 +203,7 @@ async def test_two_owners_of_a_partition_keep_a_record_without_an_id_once(transa
 
 async def test_another_record_at_the_same_place_is_kept_too(transactions: Transactions) -> None:
     """A topic that was made anew counts from 0 again."""
-    record = Received(COMMANDS.name, 0, next(_positions), None, [], b"rubbish")
+    record = Record(COMMANDS.name, None, [], b"rubbish", f"{COMMANDS.name}/0@{next(_positions)}")
     bodies = [b"rubbish", b"other rubbish", None]
     for body in bodies * 2:
         async with begin(transactions.engine) as connection:

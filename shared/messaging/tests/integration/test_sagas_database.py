@@ -18,7 +18,7 @@ from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Reply, Success
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.runtime.connection import begin
@@ -28,6 +28,7 @@ from ftgo_messaging.sagas.orchestrator import Orchestrator
 from ftgo_messaging.sagas.recovery import STUCK, count_stuck, reconcile, reconcile_forever
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction.transactions import Operation, Transactions
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -122,17 +123,17 @@ async def asked(transactions: Transactions) -> Counter[tuple[str, str]]:
     return Counter((row[0], row[1].removeprefix("flight.")) for row in rows)
 
 
-def answer(instance: SagaInstance, reply: Reply | None = None) -> Received:
+def answer(instance: SagaInstance, reply: Reply | None = None) -> Record:
     """A reply to the awaited command, as it comes from Kafka."""
     assert instance.awaited_command
     to = m.Message(instance.awaited_command, "", "", {m.REPLY_CHANNEL: REPLIES.name, m.SAGA_ID: instance.saga_id}, b"")
     message = writer.reply_message(reply or Success(), new_id(), "participant", to)
     assert message is not None
     headers = [(name, value.encode()) for name, value in message.headers.items()]
-    return Received(REPLIES.name, 0, 0, message.key.encode(), headers, message.body)
+    return Record(REPLIES.name, message.key.encode(), headers, message.body, f"{REPLIES.name}/0@0")
 
 
-async def process(transactions: Transactions, orchestrator: Orchestrator, *replies: Received) -> None:
+async def process(transactions: Transactions, orchestrator: Orchestrator, *replies: Record) -> None:
     await BatchProcessor(orchestrator.handlers("flights", [Success]), transactions).process(replies)
 
 

@@ -11,6 +11,7 @@ from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.redrive import Redriver
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel, Poison
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
@@ -22,8 +23,8 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka import KafkaTransport
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.upkeep.overdue import deal_with_overdue
 from ftgo_messaging.upkeep.tables import messaging_tables
@@ -108,7 +109,7 @@ async def work(transactions: Transactions, kafka: Kafka) -> Work:
 
 async def read(transactions: Transactions, kafka: Kafka, work: Work, expected: int) -> None:
     """Until so many messages are done or kept."""
-    arguments = ([work.channel], work.handlers, transactions, kafka.bootstrap)
+    arguments = ([work.channel], work.handlers, transactions, KafkaTransport(kafka.bootstrap))
     consumer = ChannelConsumer(f"g-{new_id()}", *arguments, poison=Poison.PARK_KEY)
     await consumer.start()
     try:

@@ -16,7 +16,7 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
@@ -26,6 +26,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction.aggregates import Aggregates
 from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -121,7 +122,7 @@ def processor(transactions: Transactions) -> BatchProcessor:
 _positions = itertools.count()
 
 
-def received(counter: str, amount: int, message_id: str | None = None, **headers: str) -> Received:
+def received(counter: str, amount: int, message_id: str | None = None, **headers: str) -> Record:
     every = {
         m.ID: message_id or new_id(),
         m.TYPE: "counter.Add",
@@ -131,8 +132,12 @@ def received(counter: str, amount: int, message_id: str | None = None, **headers
         **headers,
     }
     body = json.dumps({"id": counter, "amount": amount}).encode()
-    return Received(
-        COMMANDS.name, 0, next(_positions), counter.encode(), [(k, v.encode()) for k, v in every.items()], body
+    return Record(
+        COMMANDS.name,
+        counter.encode(),
+        [(k, v.encode()) for k, v in every.items()],
+        body,
+        f"{COMMANDS.name}/0@{next(_positions)}",
     )
 
 
@@ -193,7 +198,7 @@ async def test_a_bug_becomes_one_dead_letter_and_the_others_go_on(
         received(a, 666),
         received(a, 1, **{m.TYPE: "counter.Unknown"}),
         received(a, 1, **{m.REPLY_CHANNEL: "somebody.elses.topic"}),
-        Received(COMMANDS.name, 1, 7, None, [(m.ID, b"\xff")], None),
+        Record(COMMANDS.name, None, [(m.ID, b"\xff")], None, f"{COMMANDS.name}/1@7"),
     ]
     await processor.process([received(a, 1), *poison, received(a, 2)])
     assert await rows(transactions, "SELECT value FROM counters") == [3]

@@ -18,6 +18,7 @@ from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.progress import AGE, LAG
+from ftgo_messaging.consumer.runner import ChannelConsumer, ConsumerStuck
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
@@ -28,7 +29,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer, ConsumerStuck
+from ftgo_messaging.transports.kafka import KafkaTransport
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, Text, text
@@ -83,7 +84,7 @@ class Reader:
     def __init__(self, transactions: Transactions, channel: Channel, kafka: Kafka) -> None:
         self.group = f"g-{new_id()}"
         self.before: Callable[[Stepped], Awaitable[None]] | None = None
-        self._arguments = ([channel], self._handlers(), transactions, kafka.bootstrap)
+        self._arguments = ([channel], self._handlers(), transactions, KafkaTransport(kafka.bootstrap))
 
     def _handlers(self) -> MessageHandlers:
         handlers = MessageHandlers("trouble")
@@ -365,19 +366,19 @@ async def test_a_restarted_instance_keeps_its_partitions(
     async with reader.reading(instance="one") as (one, _), reader.reading(instance="two") as (two, _):
 
         async def shared() -> None:
-            assert len(one.partitions) == len(two.partitions) == PARTITIONS // 2
+            assert len(one.subscription.partitions) == len(two.subscription.partitions) == PARTITIONS // 2
 
         await eventually(shared, within=30)
-        before, revocations = two.partitions, two.revocations
+        before, revocations = two.subscription.partitions, two.subscription.revocations
         await one.stop()
         await one.start()
 
         async def back() -> None:
             assert one.running
-            assert len(one.partitions) == PARTITIONS // 2
+            assert len(one.subscription.partitions) == PARTITIONS // 2
 
         await eventually(back, within=30)
-        assert (two.partitions, two.revocations) == (before, revocations)
+        assert (two.subscription.partitions, two.subscription.revocations) == (before, revocations)
         await publish(kafka, channel, ["a", "b", "c", "d"], range(3))
         await until_noted(transactions, ["a", "b", "c", "d"], range(3))
 
@@ -409,7 +410,7 @@ async def test_a_storm_of_rebalances_repeats_no_effect_and_keeps_the_order(
         rounds, _ = await asyncio.gather(storm(), trickle())
         assert rounds >= 5
         await until_noted(transactions, keys, range(100), within=60)
-        assert one.revocations + two.revocations >= 5
+        assert one.subscription.revocations + two.subscription.revocations >= 5
         assert not watching_one.done()
         assert not watching_two.done()
     assert await rows(transactions, "SELECT count(*) FROM dead_letters") == [(0,)]
@@ -431,13 +432,13 @@ async def test_a_revoked_partition_is_given_up_behind_the_batch_in_flight(
         async with reader.reading() as (two, _):
 
             async def revoking() -> None:
-                assert one.revocations == 1
+                assert one.subscription.revocations == 1
 
             await eventually(revoking, within=30)
             go_on.set()
 
             async def shared() -> None:
-                assert len(one.partitions) == len(two.partitions) == PARTITIONS // 2
+                assert len(one.subscription.partitions) == len(two.subscription.partitions) == PARTITIONS // 2
 
             await eventually(shared, within=30)
             # Before the partition was given up.

@@ -18,6 +18,7 @@ from aiokafka.record.util import calc_crc32c
 from ftgo_local.kafka import Kafka
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
@@ -27,8 +28,8 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.kafka import KafkaTransport
 from ftgo_messaging.transports.kafka.codecs import DECODERS, MOST_BYTES, TooMuch
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Identity, Integer, MetaData, Table, text
@@ -134,7 +135,7 @@ class Scene:
         async def on_said(event: Said, uow: UnitOfWork) -> None:
             uow.append(heard, {"n": event.n})
 
-        arguments = ([self.channel], handlers, self._transactions, self.kafka.bootstrap)
+        arguments = ([self.channel], handlers, self._transactions, KafkaTransport(self.kafka.bootstrap))
         consumer = ChannelConsumer(self.group, *arguments, **options)
         await consumer.start()
         try:

@@ -13,9 +13,10 @@ from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.documents import Document
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.messages.replies import Success
 from ftgo_messaging.outbox import writer
+from ftgo_messaging.transports.port import Record
 
 REPLIES = Channel("envelope.replies", Kind.REPLY)
 COMMANDS = Channel("envelope.commands", Kind.COMMAND, key=lambda c: c.about)
@@ -63,14 +64,16 @@ LIST = writer.document_message(List(about="a"), new_id(), "test", None)
 ALL = {"command": DO, "reply": REPLY, "answer": ANSWER, "event": DONE, "keyed event": KEYED_DONE, "document": LIST}
 
 
-def received(message: Message | None, **changes: Any) -> Received:
+def received(message: Message | None, **changes: Any) -> Record:
     assert message is not None
     headers = dict(message.headers) | changes.pop("headers", {})
     pairs = [(n, v.encode()) for n, v in headers.items() if v is not None]
-    return replace(Received(message.channel, 0, 0, message.key.encode(), pairs, message.body), **changes)
+    return replace(
+        Record(message.channel, message.key.encode(), pairs, message.body, f"{message.channel}/0@0"), **changes
+    )
 
 
-def decoded(record: Received) -> Task:
+def decoded(record: Record) -> Task:
     task = decode(record, HANDLERS)
     assert task is not None
     return task

@@ -2,17 +2,13 @@
 
 from typing import Any
 
+import pytest
 from aiokafka import ConsumerRecord, TopicPartition
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.transaction.transactions import Transactions
+from aiokafka.errors import KafkaConnectionError
 from ftgo_messaging.transports.kafka.positions import rewind_batch
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer, _Listener
-from sqlalchemy.ext.asyncio import create_async_engine
+from ftgo_messaging.transports.kafka.subscription import KafkaSubscription, _Listener
 
-EVENTS = Channel("offsets.events", Kind.EVENT)
-FIRST, SECOND = (TopicPartition(EVENTS.name, partition) for partition in range(2))
+FIRST, SECOND = (TopicPartition("offsets.events", partition) for partition in range(2))
 
 
 class Client:
@@ -36,16 +32,42 @@ def record(partition: TopicPartition, offset: int) -> ConsumerRecord[Any, Any]:
 async def test_what_was_pending_of_the_old_assignment_is_not_committed_in_the_new_one() -> None:
     """The partition was with somebody else meanwhile, who came further: it would be read from there once more. Nor is
     it read on from where this consumer stood."""
-    engine = create_async_engine("postgresql+asyncpg://nowhere")
-    consumer = ChannelConsumer("offsets", [EVENTS], MessageHandlers("offsets"), Transactions(engine, "test"), "nowhere")
-    offsets, positions, client = consumer._offsets, consumer._reading.positions, Client()
+    subscription = KafkaSubscription("nowhere", "offsets", ["offsets.events"])
+    offsets, positions, client = subscription._offsets, subscription.positions, Client()
     positions.move({FIRST: 5})
     offsets.handled({FIRST: 5}, client)
-    await _Listener(consumer).on_partitions_assigned({FIRST, SECOND})
+    await _Listener(subscription).on_partitions_assigned({FIRST, SECOND})
     offsets.handled({SECOND: 7}, client)
     await offsets.commit(client)
     assert client.committed == [{SECOND: 7}]
     assert positions.get(FIRST) is None
+
+
+class Rebalanced:
+    """A client whose partitions are given up while more records are asked for."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+        self.subscription: Any = None
+
+    async def getone(self) -> ConsumerRecord[bytes, bytes]:
+        return record(FIRST, 7)
+
+    async def getmany(self, **_: object) -> dict[Any, Any]:
+        self.subscription.revocations += 1
+        if self.error:
+            raise self.error
+        return {}
+
+
+@pytest.mark.parametrize("error", [None, KafkaConnectionError("no coordinator")])
+async def test_what_was_read_before_a_rebalance_is_left_to_the_next_owner(error: Exception | None) -> None:
+    subscription = KafkaSubscription("nowhere", "offsets", ["offsets.events"])
+    client: Any = Rebalanced(error)
+    client.subscription, subscription._subscriber.consumer = subscription, client
+    assert await subscription.take(10, 1.0) is None
+    assert subscription._idle.is_set()
+    assert subscription.positions.get(FIRST) is None
 
 
 def test_a_failed_batch_is_taken_again_in_every_partition_of_it() -> None:

@@ -11,8 +11,9 @@ from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Success
+from ftgo_messaging.transports.port import Record
 
 CHANNEL = Channel("planned.commands", Kind.COMMAND, key=lambda c: c.key)
 HANDLERS = MessageHandlers("planned")
@@ -31,7 +32,9 @@ async def do(command: Do, uow: Any) -> None:
 def task(key: str, message_id: str | None = None, **changes: Any) -> Task:
     headers = {m.ID: message_id or new_id(), m.TYPE: "planned.Do", m.SOURCE: "test"} | changes.pop("headers", {})
     body = changes.pop("body", f'{{"key": "{key}"}}'.encode())
-    received = Received(CHANNEL.name, 0, 0, key.encode(), [(n, v.encode()) for n, v in headers.items()], body)
+    received = Record(
+        CHANNEL.name, key.encode(), [(n, v.encode()) for n, v in headers.items()], body, f"{CHANNEL.name}/0@0"
+    )
     found = decode(received, HANDLERS)
     assert found is not None
     return found

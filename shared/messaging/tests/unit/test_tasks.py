@@ -11,11 +11,12 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.commands import Command
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind, Received
+from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.replies import Failure, Reply, Success
 from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 
 REPLIES = Channel("tasks.replies", Kind.REPLY)
 COMMANDS = Channel("tasks.commands", Kind.COMMAND, key=lambda c: c.about)
@@ -61,7 +62,9 @@ async def answers(kind: type, outcome: Reply | DomainError | None, **headers: st
     }
     channel = COMMANDS if kind is Do else EVENTS
     pairs = [(name, value.encode()) for name, value in every.items()]
-    task = decode(Received(channel.name, 0, 0, b"a", pairs, json.dumps({"about": "a"}).encode()), handlers)
+    task = decode(
+        Record(channel.name, b"a", pairs, json.dumps({"about": "a"}).encode(), f"{channel.name}/0@0"), handlers
+    )
     assert task is not None
     assert task.error == ""
     memory, operation = Memory(), task.operation()
@@ -93,4 +96,4 @@ async def test_a_refusal_is_answered_by_its_own_reply_or_by_its_name() -> None:
 
 def test_what_is_no_message_has_nothing_to_run() -> None:
     with pytest.raises(ValueError, match="nothing to run"):
-        Task(Received(COMMANDS.name, 0, 0, None, [], None)).operation()
+        Task(Record(COMMANDS.name, None, [], None, f"{COMMANDS.name}/0@0")).operation()

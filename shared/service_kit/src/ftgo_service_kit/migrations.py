@@ -40,8 +40,8 @@ def migrate(package: str, settings: ServiceSettings) -> None:
 def run_migrations(
     package: str, database_url: str, granted: Granted | None = None, cure: str = "Is it up, and is its URL right?"
 ) -> None:
-    """Bring the database to the newest version. Waits for it (``ftgo_messaging.runtime.waiting``); raises NotThere, with the
-    cure given, at the deadline, and at once when it refuses: a wrong password, a missing right.
+    """Bring the database to the newest version. Waits for it (``ftgo_messaging.runtime.waiting``); raises NotThere,
+    with the cure given, at the deadline, and at once when it refuses: a wrong password, a missing right.
 
     Several processes may call it together: they run one after the other, and the later ones find nothing to do.
     Each revision is one transaction. Not for several threads of one process."""

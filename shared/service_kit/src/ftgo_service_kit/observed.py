@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ftgo_messaging.messages.message import Message
-from ftgo_messaging.outbox.relay import Publisher
+from ftgo_messaging.transports.port import Publisher, Sent
 
 
 class ObservedPublisher:
@@ -13,11 +13,15 @@ class ObservedPublisher:
         self.state = "idle"
         self._publisher = publisher
 
-    async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
+    async def publish(self, messages: Sequence[Message]) -> Sequence[Sent]:
         try:
-            acknowledged = await self._publisher.publish(messages)
+            sent = await self._publisher.publish(messages)
         except Exception as error:
             self.state = f"failing: {type(error).__name__}"
             raise
-        self.state = "ok" if all(acknowledged) else "failing: not acknowledged"
-        return acknowledged
+        failed = [how for how in sent if how is not Sent.CONFIRMED]
+        self.state = f"failing: {failed[0].lower()}" if failed else "ok"
+        return sent
+
+    async def close(self) -> None:
+        await self._publisher.close()

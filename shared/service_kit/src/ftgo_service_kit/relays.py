@@ -4,7 +4,8 @@ from typing import Any
 
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
-from ftgo_messaging.outbox.relay import Publisher, Relay, RelayStatus, WakeUp
+from ftgo_messaging.outbox.relay import Relay, RelayStatus, WakeUp
+from ftgo_messaging.transports.port import Publisher
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from ftgo_service_kit.settings import ServiceSettings

@@ -13,6 +13,7 @@ import uvloop
 from fastapi import FastAPI
 from ftgo_messaging.consumer.consumer import Consumer
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.bound import OutboxBound
 from ftgo_messaging.outbox.relay import WakeUp
@@ -20,8 +21,7 @@ from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
 from ftgo_messaging.transaction.transactions import GroupCommit, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
+from ftgo_messaging.transports import connect
 from ftgo_messaging.upkeep import retention
 from ftgo_messaging.upkeep.unresolved import Unresolved
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -81,7 +81,8 @@ class Service:
             admit=self.outbox_bound.admit,
         )
         self.wake_up = WakeUp()
-        self.publisher = KafkaPublisher(settings.kafka_bootstrap, f"ftgo-{name}-relay")
+        self.transport = connect(settings.broker_url)
+        self.publisher = self.transport.publisher(f"ftgo-{name}-relay")
         self._observed = ObservedPublisher(self.publisher)
         self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up)
         self.notifier = Notifier(self.pools.upkeep)
@@ -114,7 +115,7 @@ class Service:
             channels,
             handlers,
             self.transactions,
-            self.settings.kafka_bootstrap,
+            self.transport,
             instance=self.settings.instance,
             max_records=self.settings.batch,
             patience=self.settings.patience,
@@ -202,6 +203,7 @@ class Service:
             task.cancel()
             await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
+        await self._within(1, "transport", self.transport.close())
         await self._within(1, "pools", self.pools.close())
         for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):
@@ -220,7 +222,7 @@ class Service:
         try:
             await asyncio.wait_for(stopping, seconds)
         except Exception as error:
-            # Nothing is lost: what was not finished is in the outbox or comes again from Kafka.
+            # Nothing is lost: what was not finished is in the outbox or comes again from the broker.
             log.warning("service.part_not_stopped", part=part, error=repr(error))
 
     def _http_server(self) -> HttpServer:

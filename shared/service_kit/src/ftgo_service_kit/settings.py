@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
+from ftgo_messaging.transports import connect
+from ftgo_messaging.transports.port import BrokerRefuses
+from pydantic import AliasChoices, Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ftgo_service_kit.bearer import read_public_key
@@ -25,14 +27,15 @@ class ServiceSettings(BaseSettings):
     relay_database_url: str | None = Field(default=None, pattern="^postgres(ql)?://.")
     # Connections for what clients ask. The other purposes have pools of fixed sizes: see database.py.
     pool_size: int = Field(default=4, ge=2, le=100)
-    kafka_bootstrap: str = Field(validation_alias="FTGO_KAFKA_BOOTSTRAP")
+    # Its scheme says which broker. The short form is the address of a Kafka.
+    broker_url: str = Field(validation_alias=AliasChoices("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP"))
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
     relay: Literal["polling", "log-tailing"] = Field(default="polling", validation_alias="FTGO_RELAY")
     relay_shard: int = Field(default=0, ge=0, validation_alias="FTGO_RELAY_SHARD")
     relay_shards: int = Field(default=1, ge=1, le=64, validation_alias="FTGO_RELAY_SHARDS")
     queue_limit: int = Field(default=1000, ge=1, validation_alias="FTGO_QUEUE_LIMIT")
-    # Requests in progress, event streams among them; and messages that wait for Kafka. More are answered by a 503.
+    # Requests in progress, event streams among them; and messages that wait for the broker. More are answered by a 503.
     request_limit: int = Field(default=2000, ge=1, validation_alias="FTGO_REQUEST_LIMIT")
     # Connections that are open, and those from one address. Beyond, who has kept us waiting longest is closed: more
     # than there may be requests in progress, so that somebody always waits.
@@ -45,7 +48,8 @@ class ServiceSettings(BaseSettings):
     )
     outbox_limit: int = Field(default=200_000, ge=1, validation_alias="FTGO_OUTBOX_LIMIT")
     # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
-    # restart moves no partitions. FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
+    # restart moves no lanes, where the broker knows members by name (Kafka). FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for
+    # whatever runs on this host.
     instance: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,200}$")
     # Seconds without progress until a consumer is not ready, and begins anew.
     patience: float = Field(default=60, ge=1, validation_alias="FTGO_PATIENCE")
@@ -54,7 +58,7 @@ class ServiceSettings(BaseSettings):
     admin_key_file: FilePath | None = Field(default=None, validation_alias="FTGO_ADMIN_KEY_FILE")
     admin_issuer: str = Field(default="ftgo-admin", min_length=1, validation_alias="FTGO_ADMIN_ISSUER")
 
-    # For how long Kafka keeps messages, and for how long we remember what was done with them: longer.
+    # For how long the broker keeps messages, and for how long we remember what was done with them: longer.
     topic_retention_days: float = Field(default=7, gt=0, validation_alias="FTGO_TOPIC_RETENTION_DAYS")
     processed_messages_days: float = Field(default=14, validation_alias="FTGO_PROCESSED_MESSAGES_DAYS")
     dead_letters_days: float = Field(default=30, validation_alias="FTGO_DEAD_LETTERS_DAYS")
@@ -70,6 +74,16 @@ class ServiceSettings(BaseSettings):
                 "(FTGO_TOPIC_RETENTION_DAYS): a message that is read again later would take effect twice. Raise it"
             )
         return days
+
+    @field_validator("broker_url")
+    @classmethod
+    def _names_a_broker(cls, url: str) -> str:
+        url = url if "://" in url else f"kafka://{url}"
+        try:
+            connect(url)
+        except BrokerRefuses as error:
+            raise ValueError(str(error)) from error
+        return url
 
     @field_validator("admin_key_file")
     @classmethod

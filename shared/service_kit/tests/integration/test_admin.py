@@ -18,8 +18,9 @@ from ftgo_messaging.consumer.tables import dead_letters_table
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import ID, TYPE, Kind, Received
+from ftgo_messaging.messages.message import ID, TYPE, Kind
 from ftgo_messaging.runtime.connection import begin
+from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.bearer import read_public_key
 from ftgo_service_kit.service import Service
@@ -99,7 +100,7 @@ async def keep(service: Service, *states: State) -> None:
     """Letters of one key."""
     for n, state in enumerate(states):
         headers = [(ID, new_id().encode()), (TYPE, b"admin.Noted"), ("raw", b"\xff")]
-        received = Received("admin.events", 0, n, b"key", headers, b"\xff body")
+        received = Record("admin.events", b"key", headers, b"\xff body", f"admin.events/0@{n}")
         async with begin(service.engine) as connection:
             await dead_letters.write(
                 connection, "admin", received, f"Traceback\nNo {n}", parks_key=True, state=state, identified=True

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from ftgo_contracts.money import Money
 from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.transports.port import Sent
 from ftgo_service_kit.database import async_url
 from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.paging import BadCursor, decode_cursor, encode_cursor
@@ -31,7 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_settings_come_from_the_environment(environment):
     settings = read_settings(SmallSettings)
     assert (settings.host, settings.port, settings.pool_size) == ("127.0.0.1", 8090, 4)
-    assert settings.kafka_bootstrap == "127.0.0.1:9092"
+    assert settings.broker_url == "kafka://127.0.0.1:9092"
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,6 @@ def test_settings_come_from_the_environment(environment):
         ("FTGO_SMALL_POOL_SIZE", "1"),
         ("FTGO_SMALL_DATABASE_URL", "mysql://small:hidden@127.0.0.1/small"),
         ("FTGO_LOG_FORMAT", "xml"),
-        ("FTGO_KAFKA_BOOTSTRAP", None),
     ],
 )
 def test_a_wrong_setting_is_named_and_no_password_shown(environment, capsys, variable, value):
@@ -54,6 +54,21 @@ def test_a_wrong_setting_is_named_and_no_password_shown(environment, capsys, var
     assert said.startswith(f"{variable}: ")
     assert said.count("\n") == 1
     assert "hidden" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [(None, "Field required"), ("smoke://here", "'smoke' is no broker's scheme"), ("", "no address")]
+)
+def test_a_broker_that_is_none_is_told_in_a_line(environment, capsys, url, said):
+    environment.delenv("FTGO_KAFKA_BOOTSTRAP")
+    if url is not None:
+        environment.setenv("FTGO_BROKER_URL", url)
+    with pytest.raises(SystemExit) as end:
+        read_settings(SmallSettings)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2
+    assert line.startswith("FTGO_BROKER_URL: ")
+    assert said in line
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres"])
@@ -127,14 +142,14 @@ async def test_the_state_of_publishing_can_be_told():
     broker = Broker()
     publisher = ObservedPublisher(broker)
     assert publisher.state == "idle"
-    broker.answer = [True, True]
-    assert (await publisher.publish([]), publisher.state) == ([True, True], "ok")
-    broker.answer = [True, False]
-    assert (await publisher.publish([]), publisher.state) == ([True, False], "failing: not acknowledged")
+    broker.answer = [Sent.CONFIRMED, Sent.CONFIRMED]
+    assert (await publisher.publish([]), publisher.state) == ([Sent.CONFIRMED, Sent.CONFIRMED], "ok")
+    broker.answer = [Sent.CONFIRMED, Sent.REFUSED]
+    assert (await publisher.publish([]), publisher.state) == ([Sent.CONFIRMED, Sent.REFUSED], "failing: refused")
     broker.answer = ConnectionRefusedError()
     with pytest.raises(ConnectionRefusedError):
         await publisher.publish([])
     assert publisher.state == "failing: ConnectionRefusedError"
-    broker.answer = [True]
+    broker.answer = [Sent.CONFIRMED]
     await asyncio.gather(publisher.publish([]))
     assert publisher.state == "ok"

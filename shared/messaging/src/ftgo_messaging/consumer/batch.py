@@ -22,13 +22,13 @@ from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.plan import Plan, parks, plan
 from ftgo_messaging.consumer.tasks import Task, decode
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.runtime.connection import Connection
 from ftgo_messaging.runtime.errors import is_race, is_time_limit, is_transient
 from ftgo_messaging.runtime.failpoints import failpoint
 from ftgo_messaging.runtime.loops import backoff
 from ftgo_messaging.transaction.transactions import MustRunAlone, Transactions, run_operations
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 
 log = structlog.get_logger("ftgo.consumer")
 
@@ -50,7 +50,7 @@ class BatchProcessor:
         self._consumer = handlers.consumer
         self._parking = frozenset(parking)
 
-    async def process(self, batch: Sequence[Received], *, last_attempt: bool = False) -> None:
+    async def process(self, batch: Sequence[Record], *, last_attempt: bool = False) -> None:
         """Handle the batch. Raises only transient errors: then nothing of the failing part has happened and the same
         records are to be given again. With ``last_attempt`` a message whose statement takes too long is not to be given
         again: it becomes a dead letter."""
@@ -64,7 +64,7 @@ class BatchProcessor:
                 raise
             await self._dead_letter(tasks[0].failed(error))
 
-    async def make_dead_letter(self, received: Received, error: str) -> None:
+    async def make_dead_letter(self, received: Record, error: str) -> None:
         """Make a dead letter of a record without trying it. Raises transient errors."""
         await self._dead_letter(Task(received, error=error))
 
@@ -154,8 +154,7 @@ class BatchProcessor:
             f"message.{state.value.lower()}",
             consumer=self._consumer,
             channel=received.channel,
-            partition=received.partition,
-            offset=received.offset,
+            origin=received.origin,
             error=task.error.strip().splitlines()[-1][:500] if task.error.strip() else None,
         )
 
@@ -180,6 +179,5 @@ async def tried(run: Callable[[], Awaitable[None]]) -> Exception | None:
 def _bare(task: Task, error: Exception) -> Task:
     """Where the record stands, and its body; the rest is left where it is."""
     received = task.received
-    place = f"{received.channel}/{received.partition}/{received.offset}"
-    why = f"Its key and headers could not be kept ({error!r}): they stand at {place}.\n"
+    why = f"Its key and headers could not be kept ({error!r}): they stand at {received.origin}.\n"
     return Task(replace(received, key=None, headers=[]), error=why + task.error)

@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import text
 
 from ftgo_messaging.consumer.letter import DeadLetter, State, from_row, storable, to_row
-from ftgo_messaging.messages.message import Received
 from ftgo_messaging.runtime.connection import Connection
 from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging.transports.port import Record
 
 
 class NoSuchDeadLetter(DomainError):
@@ -34,20 +34,18 @@ class NotResolvable(DomainError):
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 # A record without an id is not recognised as handled when it comes again after a crash: by where it stood, it is. The
-# body is compared, because a topic that was created anew numbers its records from 0 again. The lock: two owners of a
-# partition may have it in hand at the same moment, and the later one looks when the earlier one has committed.
+# body is compared, because a channel that was made anew numbers its records from 0 again. The lock: two owners of a
+# lane may have it in hand at the same moment, and the later one looks when the earlier one has committed.
 _LOCK_ORIGIN = text(
-    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:consumer AS text) || ' ' || CAST(:channel AS text) || ' ' || "
-    "CAST(CAST(:partition AS integer) AS text) || ' ' || CAST(CAST(:position AS bigint) AS text), 0))"
+    "SELECT pg_advisory_xact_lock(hashtextextended(CAST(:consumer AS text) || ' ' || CAST(:origin AS text), 0))"
 )
 _INSERT = text(
     "INSERT INTO dead_letters "
-    "(consumer, message_id, channel, partition, position, key, headers, body, error, state, attempts, parks_key) "
-    "SELECT :consumer, :message_id, CAST(:channel AS text), CAST(:partition AS integer), CAST(:position AS bigint), "
+    "(consumer, message_id, channel, origin, key, headers, body, error, state, attempts, parks_key) "
+    "SELECT :consumer, :message_id, CAST(:channel AS text), CAST(:origin AS text), "
     "CAST(:key AS bytea), CAST(:headers AS json), CAST(:body AS bytea), :error, :state, :attempts, :parks_key "
     "WHERE CAST(:identified AS boolean) OR NOT EXISTS ("
-    "SELECT 1 FROM dead_letters WHERE channel = CAST(:channel AS text) AND partition = CAST(:partition AS integer) "
-    "AND position = CAST(:position AS bigint) AND consumer = CAST(:consumer AS text) "
+    "SELECT 1 FROM dead_letters WHERE origin = CAST(:origin AS text) AND consumer = CAST(:consumer AS text) "
     "AND body IS NOT DISTINCT FROM CAST(:body AS bytea))"
 )
 
@@ -77,7 +75,7 @@ async def parked_keys(connection: Connection, consumer: str, keys: Collection[Ke
 async def write(
     connection: Connection,
     consumer: str,
-    received: Received,
+    received: Record,
     error: str,
     *,
     parks_key: bool,
@@ -101,8 +99,8 @@ async def write(
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 _SHORT = (
-    'id, consumer, message_id, channel, partition, position AS "offset", key, error, failed_at, state, attempts, '
-    "parks_key, resolved_at"
+    "id, consumer, message_id, channel, origin, partition, position, "
+    "key, error, failed_at, state, attempts, parks_key, resolved_at"
 )
 _COLUMNS = f"{_SHORT}, CAST(headers AS text) AS headers, body"
 _GET = text(f"SELECT {_COLUMNS} FROM dead_letters WHERE id = :id")  # noqa: S608 - constants

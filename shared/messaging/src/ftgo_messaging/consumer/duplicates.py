@@ -55,7 +55,7 @@ async def claim_and_look(connection: Connection, consumer: str, claims: Collecti
     """``claim``, and whether keys of this consumer may be parked: one statement for both.
 
     False is certain only if all ids were new. The look is as old as the statement's begin, and a duplicate may mean
-    that the statement has waited for a previous owner of the partition, who has parked the key meanwhile. (An owner
+    that the statement has waited for a previous owner of the lane, who has parked the key meanwhile. (An owner
     for whom it did not wait had committed before, or comes later and finds the ids recorded.)"""
     new: set[Claim] = set()
     look = False

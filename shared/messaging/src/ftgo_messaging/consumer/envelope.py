@@ -8,10 +8,11 @@ import re
 from uuid import UUID
 
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.message import Kind, Message, Received
+from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.messages.registry import MessageType, by_name, is_reply_channel
 from ftgo_messaging.messages.tracing import trace_in
 from ftgo_messaging.runtime.errors import Undecodable
+from ftgo_messaging.transports.port import Record
 
 _BOUNDED = (
     m.SOURCE,
@@ -27,7 +28,7 @@ _BOUNDED = (
 _SEQUENCE = re.compile("[1-9][0-9]{0,8}", re.ASCII)
 
 
-def open_envelope(received: Received) -> tuple[MessageType, Message]:
+def open_envelope(received: Record) -> tuple[MessageType, Message]:
     """The message and its type. Raises Undecodable unless it has an id, a source and a type of this channel, and all
     headers within their bounds. A trace that is none is left out."""
     try:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.message import Received
+from ftgo_messaging.transports.port import Record
 
 _ID_CHARACTERS = 200
 _ERROR_CHARACTERS = 8000
@@ -35,8 +35,7 @@ class DeadLetter:
     consumer: str
     message_id: str | None
     channel: str
-    partition: int
-    offset: int
+    origin: str
     key: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     body: bytes | None
@@ -52,12 +51,12 @@ class DeadLetter:
         return _header(self.received, m.TYPE)
 
     @property
-    def received(self) -> Received:
+    def received(self) -> Record:
         """The record as it came."""
-        return Received(self.channel, self.partition, self.offset, self.key, self.headers, self.body)
+        return Record(self.channel, self.key, self.headers, self.body, self.origin)
 
 
-def _header(received: Received, name: str) -> str | None:
+def _header(received: Record, name: str) -> str | None:
     """A header as readable text; what is not UTF-8 of it is replaced."""
     value = next((v for n, v in received.headers if n == name), None)
     return None if value is None else value.decode(errors="replace")
@@ -66,14 +65,13 @@ def _header(received: Received, name: str) -> str | None:
 # -- the row ---------------------------------------------------------------------------------------------------------
 
 
-def to_row(received: Received, error: str) -> dict[str, Any]:
+def to_row(received: Record, error: str) -> dict[str, Any]:
     """What is kept of a record. The error is bounded to 8,000 characters, its beginning and its end."""
     message_id = _header(received, m.ID)
     return {
         "message_id": None if message_id is None else storable(message_id, _ID_CHARACTERS),
         "channel": received.channel,
-        "partition": received.partition,
-        "position": received.offset,
+        "origin": storable(received.origin, _ID_CHARACTERS * 2),
         "key": received.key,
         "headers": json.dumps([_header_to_json(*h) for h in received.headers]),
         "body": received.body,
@@ -82,8 +80,13 @@ def to_row(received: Received, error: str) -> dict[str, Any]:
 
 
 def from_row(row: Mapping[str, Any]) -> DeadLetter:
+    values = dict(row)
     headers = [_header_from_json(*h) for h in json.loads(row["headers"])]
-    return DeadLetter(**{**dict(row), "headers": headers, "state": State(row["state"])})
+    partition, position = values.pop("partition"), values.pop("position")
+    if row["origin"] is None:  # of an earlier release, which knew only Kafka
+        values["origin"] = f"{row['channel']}/{partition}@{position}"
+        headers = [(name.removeprefix("ce_"), value) for name, value in headers]
+    return DeadLetter(**{**values, "headers": headers, "state": State(row["state"])})
 
 
 def storable(text: str, characters: int = _ERROR_CHARACTERS) -> str:
@@ -127,8 +130,7 @@ def document(letter: DeadLetter) -> dict[str, Any]:
         "attempts": letter.attempts,
         "consumer": letter.consumer,
         "channel": letter.channel,
-        "partition": letter.partition,
-        "offset": letter.offset,
+        "origin": letter.origin,
         "key": _readable(letter.key),
         "messageId": letter.message_id,
         "type": letter.type,

@@ -1,13 +1,11 @@
-"""Whether a consumer gets on, told from what it knows without asking: offsets handled, and the ends of the partitions
-as the last fetches reported them."""
+"""Whether a consumer gets on: batches handled, or nothing left to handle."""
 
 import time
 from collections.abc import Callable, Mapping
 
-from aiokafka import TopicPartition
 from prometheus_client import Gauge
 
-LAG = Gauge("ftgo_consumer_lag", "Messages behind the end of a partition", ["consumer", "channel", "partition"])
+BACKLOG = Gauge("ftgo_consumer_lag", "Messages that wait in a lane", ["consumer", "channel", "lane"])
 AGE = Gauge("ftgo_consumer_progress_age_seconds", "Time since a batch was handled or all was read", ["consumer"])
 
 
@@ -20,7 +18,7 @@ class Progress:
         self._consumer = consumer
         self._clock = clock
         self._at = clock()
-        self._lags: dict[TopicPartition, int] = {}
+        self._lanes: set[str] = set()
         self.waiting = False
         self.steps = 0
 
@@ -33,17 +31,19 @@ class Progress:
         self.steps += 1
         self._at = self._clock()
 
-    def observe(self, lags: Mapping[TopicPartition, int], assigned: int, *, silent: bool) -> None:
-        """The lags as far as they are known, of so many partitions. ``silent``: no fetch has been answered for longer
-        than the patience."""
-        for gone in self._lags.keys() - lags.keys():
-            LAG.remove(self._consumer, gone.topic, str(gone.partition))
-        for partition, lag in lags.items():
-            LAG.labels(self._consumer, partition.topic, str(partition.partition)).set(lag)
-        self._lags = dict(lags)
-        if not assigned:
-            self.begin()  # others have all the partitions
-        elif not silent and len(lags) == assigned and not any(lags.values()):
+    def observe(self, backlog: Mapping[str, int | None] | None) -> None:
+        """How many records wait in each lane that this member reads; None where that is not known."""
+        lanes = backlog or {}
+        for gone in self._lanes - lanes.keys():
+            BACKLOG.remove(self._consumer, *_names(gone))
+        self._lanes &= lanes.keys()
+        for lane, waiting in lanes.items():
+            if waiting is not None:
+                self._lanes.add(lane)
+                BACKLOG.labels(self._consumer, *_names(lane)).set(waiting)
+        if backlog is not None and not backlog:
+            self.begin()  # others have all the lanes
+        elif lanes and not any(waiting or waiting is None for waiting in lanes.values()):
             self.made()
         AGE.labels(self._consumer).set(self.age)
 
@@ -61,3 +61,8 @@ class Progress:
     def stuck(self) -> bool:
         """Late, and for no reason that would pass by itself."""
         return self.late and not self.waiting
+
+
+def _names(lane: str) -> tuple[str, str]:
+    channel, _, number = lane.rpartition("/")
+    return channel, number

@@ -21,8 +21,8 @@ from sqlalchemy.dialects.postgresql import JSON
 
 
 def processed_messages_table(metadata: MetaData) -> Table:
-    """Key = (consumer, message id). The consumer's name is independent of the Kafka group id: a renamed group must
-    not repeat effects.
+    """Key = (consumer, message id). The consumer's name is independent of every name at the broker: a renamed
+    group must not repeat effects.
 
     ``sources`` are those whose message of this id was handled, separated by blanks; more than one is rare. Empty means
     all of them: so does the release write that knows no sources (docs/adr/0009)."""
@@ -37,10 +37,12 @@ def processed_messages_table(metadata: MetaData) -> Table:
 
 
 def dead_letters_table(metadata: MetaData) -> Table:
-    """Messages that could not be handled, whole: nothing that Kafka delivered is thrown away.
+    """Messages that could not be handled, whole: nothing that a broker delivered is thrown away.
 
-    ``id`` is the order in which they came. ``state`` is one of ``inbox.letter.State``; ``resolved_at`` is null
-    as long as something is to be done. With ``parks_key`` later messages of the key wait here as well."""
+    ``id`` is the order in which they came. ``state`` is one of ``consumer.letter.State``; ``resolved_at`` is null as
+    long as something is to be done. With ``parks_key`` later messages of the key wait here as well. ``origin`` is where
+    the record stands at the broker; letters of the previous release have ``partition`` and ``position`` instead, which
+    go with the next one."""
     table = Table(
         "dead_letters",
         metadata,
@@ -48,8 +50,9 @@ def dead_letters_table(metadata: MetaData) -> Table:
         Column("consumer", Text, nullable=False),
         Column("message_id", Text, nullable=True),
         Column("channel", Text, nullable=False),
-        Column("partition", Integer, nullable=False),
-        Column("position", BigInteger, nullable=False),
+        Column("origin", Text, nullable=True),
+        Column("partition", Integer, nullable=True),
+        Column("position", BigInteger, nullable=True),
         Column("key", LargeBinary, nullable=True),
         Column("headers", JSON, nullable=False),
         Column("body", LargeBinary, nullable=True),
@@ -63,10 +66,11 @@ def dead_letters_table(metadata: MetaData) -> Table:
     c = table.c
     # The parked keys of a consumer: empty as a rule, and then a look at it costs nothing.
     parked = text("parks_key AND resolved_at IS NULL")
-    # By the hash of the key: an entry of an index has 2.7 kB at most, a key of Kafka may have a megabyte.
+    # By the hash of the key: an entry of an index has 2.7 kB at most, a key may have a megabyte.
     Index("dead_letters_parked", c.consumer, c.channel, func.sha256(c.key), c.id, postgresql_where=parked)
     Index("dead_letters_unresolved", c.consumer, c.state, postgresql_where=c.resolved_at.is_(None))
     Index("dead_letters_to_redrive", c.consumer, c.id, postgresql_where=text("state = 'REDRIVE'"))
     Index("dead_letters_resolved", c.resolved_at, postgresql_where=c.resolved_at.is_not(None))
+    Index("dead_letters_by_origin", c.origin)
     Index("dead_letters_origin", c.channel, c.partition, c.position)
     return table

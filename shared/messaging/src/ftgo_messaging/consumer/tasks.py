@@ -10,7 +10,7 @@ from ftgo_messaging.consumer.envelope import key_of, open_envelope
 from ftgo_messaging.consumer.handlers import Handler, MessageHandlers
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.message import Kind, Message, Received, size_of_headers
+from ftgo_messaging.messages.message import Kind, Message, size_of_headers
 from ftgo_messaging.messages.replies import Failure, Reply, Success
 from ftgo_messaging.outbox.writer import check_return_address
 from ftgo_messaging.runtime.errors import DomainError, Undecodable
@@ -18,6 +18,7 @@ from ftgo_messaging.runtime.failpoints import failpoint
 from ftgo_messaging.transaction.aggregates import Refs
 from ftgo_messaging.transaction.transactions import Operation
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging.transports.port import Record
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +27,7 @@ class Task:
 
     Without ``message`` nothing of the record is believed; without ``handler`` its envelope is, but not its body."""
 
-    received: Received
+    received: Record
     message: Message | None = None
     body: Any = None
     handler: Handler | None = None
@@ -89,11 +90,13 @@ class Task:
         return Operation(run, tuple(stage(load) for load in handler.needs), message)
 
 
-def decode(received: Received, handlers: MessageHandlers) -> Task | None:
+def decode(received: Record, handlers: MessageHandlers) -> Task | None:
     """The task; None for a type of the channel that this consumer does not care about. Never raises: a record for which
     our own code has a bug would come first for ever."""
     message: Message | None = None
     try:
+        if received.defect:
+            return Task(received, error=received.defect)
         if size_of_headers(received.headers) > m.LARGEST_HEADERS:
             return _without_headers(received)
         kind, message = open_envelope(received)
@@ -112,10 +115,9 @@ def decode(received: Received, handlers: MessageHandlers) -> Task | None:
         return Task(received, message).failed(error)
 
 
-def _without_headers(received: Received) -> Task:
+def _without_headers(received: Record) -> Task:
     """As text in a dead letter they would take many times of what they take in the record."""
-    place = f"{received.channel}/{received.partition}/{received.offset}"
-    error = f"its headers are too many or too large to be kept: they stand in Kafka at {place}"
+    error = f"its headers are too many or too large to be kept: they stand at {received.origin}"
     return Task(replace(received, headers=()), error=error)
 
 

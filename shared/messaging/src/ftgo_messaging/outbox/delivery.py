@@ -1,7 +1,7 @@
 """Rows to the broker and out of the table: what both relays do once they have found something.
 
 Publish first, delete afterwards, and only as the owner: the lease is looked at right before the send, renewed while
-Kafka takes its time, and locked by the delete.
+the broker takes its time, and locked by the delete.
 """
 
 import asyncio
@@ -17,15 +17,16 @@ from sqlalchemy import text
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.lease import Lease
-from ftgo_messaging.outbox.relay import Publisher, RelayStatus
+from ftgo_messaging.outbox.relay import RelayStatus
 from ftgo_messaging.outbox.stopped import Stopped
 from ftgo_messaging.runtime.connection import Connection
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.runtime.failpoints import failpoint
+from ftgo_messaging.transports.port import Publisher, Sent
 
 log = structlog.get_logger("ftgo.relay")
 
-PUBLISHED = Counter("ftgo_outbox_published_total", "Messages that Kafka acknowledged")
+PUBLISHED = Counter("ftgo_outbox_published_total", "Messages that the broker confirmed")
 FAILED = Counter("ftgo_outbox_publish_failures_total", "Messages whose publishing failed and is tried again")
 AGE = Gauge("ftgo_outbox_oldest_age_seconds", "Age of the oldest message of the last batch when it was found")
 
@@ -52,7 +53,7 @@ class Row(NamedTuple):
 
 class Round(NamedTuple):
     """What one look for rows has come to: how many were found (a full batch: there may be more), those that the broker
-    has acknowledged, and how many of these the delete has removed."""
+    has confirmed, and how many of these the delete has removed."""
 
     found: int = 0
     done: Sequence[Row] = ()
@@ -81,7 +82,7 @@ class Delivery:
         self._lease = lease
 
     async def deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
-        """Publish the rows in this order, then delete what was acknowledged. The rest stays.
+        """Publish the rows in this order, then delete what was confirmed. The rest stays.
 
         Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted."""
         failpoint("relay.selected")
@@ -90,12 +91,9 @@ class Delivery:
             self._lease.forget()
             raise LeaseLost("paused for longer than the lease: nothing was sent")
         self._note_age(rows[0].message)
-        acknowledged = await self._publish(connection, [r.message for r in rows])
+        sent = await self._publish(connection, [r.message for r in rows])
         failpoint("relay.published")
-        done: list[Row] = []
-        failed: list[Row] = []
-        for row, ok in zip(rows, acknowledged, strict=True):
-            (done if ok else failed).append(row)
+        done, failed = _in_order(rows, sent)
         FAILED.inc(len(failed))
         deleted = await self.delete(connection, done) if done else 0
         self.stopped.note(
@@ -113,7 +111,7 @@ class Delivery:
         self.status.oldest_age = max(0.0, time.time() - made)
         AGE.set(self.status.oldest_age)
 
-    async def _publish(self, connection: Connection, messages: Sequence[Message]) -> Sequence[bool]:
+    async def _publish(self, connection: Connection, messages: Sequence[Message]) -> Sequence[Sent]:
         """Publish, and renew the lease meanwhile. A lost lease cuts the publishing off: what is still in the
         producer must not arrive behind newer messages of the new owner."""
         publishing = asyncio.ensure_future(self._publisher.publish(messages))
@@ -157,3 +155,18 @@ class Delivery:
             self._lease.forget()
             raise LeaseLost(f"another relay took over {len(shards) - mine} shards: its rows were not deleted")
         return int(gone)
+
+
+def _in_order(rows: Sequence[Row], sent: Sequence[Sent]) -> tuple[list[Row], list[Row]]:
+    """The rows that are done, and those that are to be sent once more: all that were not confirmed, and what came
+    behind one of these in its key. It may have arrived: sent again after that one, the last occurrences are in order,
+    and the receiver drops the repeated id."""
+    done: list[Row] = []
+    failed: list[Row] = []
+    blocked: set[tuple[str, str]] = set()
+    for row, how in zip(rows, sent, strict=True):
+        key = (row.message.channel, row.message.key)
+        if how is not Sent.CONFIRMED:
+            blocked.add(key)
+        (failed if key in blocked else done).append(row)
+    return done, failed

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.message import Message, renamed
 from ftgo_messaging.outbox.delivery import Row
 from ftgo_messaging.outbox.pgoutput import Begin, Commit, Event, Insert, Relation
 
@@ -67,5 +67,5 @@ class LogRows:
         ]
         x = message_id.hex()
         dashed = f"{x[:8]}-{x[8:12]}-{x[12:16]}-{x[16:20]}-{x[20:]}"
-        message = Message(dashed, channel.decode(), key.decode(), _headers_of.decode(headers), body)
+        message = Message(dashed, channel.decode(), key.decode(), renamed(_headers_of.decode(headers)), body)
         return Row(int.from_bytes(position), int.from_bytes(shard), message)

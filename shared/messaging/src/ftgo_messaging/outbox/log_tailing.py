@@ -17,10 +17,11 @@ from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
 from ftgo_messaging.outbox.opening import Opening
 from ftgo_messaging.outbox.polling import BACKLOG, PollingPublisher, rest_after
 from ftgo_messaging.outbox.reconciliation import Reconciliation, end_of_log, visible, written_log
-from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
+from ftgo_messaging.outbox.relay import RelayStatus, WakeUp
 from ftgo_messaging.outbox.slot import Slot
 from ftgo_messaging.runtime.connection import Connection, connect
 from ftgo_messaging.runtime.loops import repeat
+from ftgo_messaging.transports.port import Publisher
 
 log = structlog.get_logger("ftgo.relay")
 

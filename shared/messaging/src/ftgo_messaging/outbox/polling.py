@@ -13,13 +13,14 @@ from prometheus_client import Gauge
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.message import Message, renamed
 from ftgo_messaging.outbox.delivery import NOTHING, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
-from ftgo_messaging.outbox.relay import Publisher, RelayStatus, WakeUp
+from ftgo_messaging.outbox.relay import RelayStatus, WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
 from ftgo_messaging.runtime.connection import Connection, connect
 from ftgo_messaging.runtime.loops import repeat
+from ftgo_messaging.transports.port import Publisher
 
 log = structlog.get_logger("ftgo.relay")
 
@@ -115,7 +116,7 @@ class PollingPublisher:
             statement = _FLOWING
             parameters |= {"channels": channels, "key_channels": [c for c, _ in keys], "keys": [k for _, k in keys]}
         return [
-            Row(r[0], r[1], Message(r[2], r[3], r[4], _headers_of.decode(r[5]), r[6]))
+            Row(r[0], r[1], Message(r[2], r[3], r[4], renamed(_headers_of.decode(r[5])), r[6]))
             for r in await connection.execute(statement, parameters)
         ]
 

@@ -6,25 +6,13 @@ and delete afterwards: a crash in between repeats a publish, with the same messa
 
 import asyncio
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import Gauge
 
-from ftgo_messaging.messages.message import Message
-
 SHARDS_HELD = Gauge("ftgo_relay_shards", "Shards of the outbox that this relay publishes; 0: it stands by")
 LAST_ROUND = Gauge("ftgo_relay_last_round_timestamp_seconds", "End of the relay's last round that went well")
-
-
-class Publisher(Protocol):
-    """Hands messages to the broker."""
-
-    async def publish(self, messages: Sequence[Message]) -> Sequence[bool]:
-        """Publish in the order given and wait for the acknowledgements. Returns, for each message, whether it was
-        acknowledged by all replicas in sync; False means *unknown*: it may have arrived."""
-        ...
 
 
 @dataclass

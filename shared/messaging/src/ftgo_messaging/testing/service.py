@@ -9,34 +9,37 @@ from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.transaction.transactions import Transactions
-from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
-from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports import connect
 
 
 @asynccontextmanager
 async def running(
     database_url: str,
-    bootstrap: str,
+    broker_url: str,
     metadata: MetaData,
     listening: Sequence[tuple[Channel, MessageHandlers]],
     *loops: Callable[[Transactions], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[Transactions]:
-    """Create what is missing (tables, topics), start the relay, a consumer for each pair, and the loops."""
+    """Create what is missing (tables, channels), start the relay, a consumer for each pair, and the loops."""
     engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-    await ensure_topics(bootstrap, [channel.name for channel, _ in listening])
-    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), KafkaPublisher(bootstrap, "example")
+    transport = connect(broker_url)
+    readers: dict[str, list[str]] = {}
+    for channel, handlers in listening:
+        readers.setdefault(channel.name, []).append(handlers.consumer)
+    await transport.declare([channel for channel, _ in listening], readers)
+    transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), transport.publisher("example")
     transactions.after_commit.append(lambda _: wake_up.ring())
     relay = PollingPublisher(engine, publisher, wake_up)
     tasks = [asyncio.create_task(relay.run()), *(asyncio.create_task(loop(transactions)) for loop in loops)]
     consumers = [
-        ChannelConsumer(handlers.consumer, [channel], handlers, transactions, bootstrap)
+        ChannelConsumer(handlers.consumer, [channel], handlers, transactions, transport)
         for channel, handlers in listening
     ]
     for consumer in consumers:
@@ -49,4 +52,5 @@ async def running(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await publisher.close()
+        await transport.close()
         await engine.dispose()

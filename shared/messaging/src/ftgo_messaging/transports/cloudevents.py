@@ -1,8 +1,7 @@
 """CloudEvents on a broker: the attributes of a message as headers of the broker (binary mode), or one JSON document.
 
-Each binding puts something of its own before the names of attributes: ``ce_`` in Kafka, ``cloudEvents:`` in AMQP, ``ce-``
-in HTTP. The content type is the broker's own header everywhere, and a trace travels under the names of W3C.
-"""
+Each binding puts something of its own before the names of attributes: ``ce_`` in Kafka, ``cloudEvents:`` in AMQP,
+``ce-`` in HTTP. The content type is the broker's own header everywhere, and a trace travels under the names of W3C."""
 
 import base64
 from collections.abc import Iterable, Mapping

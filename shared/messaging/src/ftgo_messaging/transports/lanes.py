@@ -4,7 +4,8 @@ import struct
 from functools import lru_cache
 
 LANES = 12
-"""Of a channel, fixed when it is made: with another number keys move to other lanes, and their order is lost meanwhile."""
+"""Of a channel, fixed when it is made: with another number keys move to other lanes, and their order is lost
+meanwhile."""
 
 _M = 0x5BD1E995
 _32_BITS = 0xFFFFFFFF

@@ -33,8 +33,9 @@ class Record:
     """As it came, nothing believed yet. The names of headers are CloudEvents' (``id``, ``type``), without what the
     broker's binding puts before them.
 
-    ``origin`` says where it stands, ``CHANNEL/LANE@PLACE``: for people, and to know it again when it comes twice without
-    an id. So it is the same for every delivery. ``defect``: why the broker's client could not read it, if that is so."""
+    ``origin`` says where it stands, ``CHANNEL/LANE@PLACE``: for people, and to know it again when it comes twice
+    without an id. So it is the same for every delivery. ``defect``: why the broker's client could not read it, if that
+    is so."""
 
     channel: str
     key: bytes | None
@@ -69,7 +70,8 @@ class Subscription(Protocol):
 
     async def take(self, most: int, wait: float) -> Batch | None:
         """The next records, so many at most, of about 1 MB together (a larger one alone). None after ``wait`` seconds
-        without any. Raises TransientError while the broker is away, and BrokerRefuses when it cannot go on."""
+        without any. Raises TransientError while the broker is away, connects again by itself when it is back, and
+        raises BrokerRefuses when it cannot go on."""
         ...
 
     def settle(self, batch: Batch) -> None:
@@ -85,23 +87,26 @@ class Subscription(Protocol):
         ...
 
     async def assign(self, lanes: Collection[str]) -> None:
-        """Read these lanes (``CHANNEL/LANE``), and give up all others: nothing of them is in hand when this returns. Called
-        between batches, and only where the broker does not assign lanes itself (``Traits.assigns``)."""
+        """Read these lanes (``CHANNEL/LANE``), and give up all others: nothing of them is in hand when this returns.
+        Called between batches, and only where the broker does not assign lanes itself (``Traits.assigns``)."""
         ...
 
     async def close(self) -> None:
-        """Tell what is settled, give up what is held: other members get it at once. Never raises. ``open`` may follow."""
+        """Tell what is settled, give up what is held: other members get it at once. Never raises. ``open`` may
+        follow."""
         ...
 
     async def backlog(self) -> Mapping[str, int | None]:
-        """For each lane that this member reads, how many records wait there, those in hand included. None: not known."""
+        """For each lane that this member reads, how many records wait there, those in hand included. None: not
+        known."""
         ...
 
 
 class Publisher(Protocol):
     async def publish(self, messages: Sequence[Message]) -> Sequence[Sent]:
-        """Publish in this order and wait for the confirmations. What follows a message of its key that was not confirmed
-        may have been sent or not. Raises TransientError while no broker answers. Cancelled, it sends nothing more."""
+        """Publish in this order and wait for the confirmations. What follows a message of its key that was not
+        confirmed may have been sent or not. Raises TransientError while no broker answers. Cancelled, it sends nothing
+        more."""
         ...
 
     async def close(self) -> None:
@@ -115,7 +120,8 @@ class Traits:
 
     name: str
     assigns: bool
-    """The broker gives each lane to one member. Otherwise a lease in the consumer's database does (``consumer.lanes``)."""
+    """The broker gives each lane to one member. Otherwise a lease in the consumer's database does
+    (``consumer.lanes``)."""
     ordered: bool
     """Messages of one key come in order, whatever members come and go."""
     replays: bool
@@ -142,7 +148,8 @@ class Transport(Protocol):
         ...
 
     def subscription(self, consumer: str, channels: Sequence[Channel], instance: str | None = None) -> Subscription:
-        """A member of ``consumer``. ``instance`` names this process over its restarts, where the broker can use that."""
+        """A member of ``consumer``. ``instance`` names this process over its restarts, where the broker can use
+        that."""
         ...
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:

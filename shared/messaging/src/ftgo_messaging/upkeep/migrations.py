@@ -1,7 +1,7 @@
 """How the library's tables came to be: the statements that a service's migrations run, one constant for each change.
 
 A constant is named by its change and is never edited once a database may have run it: the tables as they are today
-are declared in ``outbox.table``, ``inbox.table`` and ``sagas.instance``, and a database gets there by going through
+are declared in ``outbox.table``, ``consumer.tables`` and ``sagas.instance``, and a database gets there by going through
 all changes in turn. A new change is a new constant here and a new revision in every service::
 
     def upgrade() -> None:
@@ -121,3 +121,12 @@ ANY_RECORD = (
     "ALTER TABLE processed_messages ADD COLUMN sources text NOT NULL DEFAULT ''",
 )
 """Nothing that a record holds makes its dead letter impossible, and a message id counts together with its source."""
+
+ORIGINS = (
+    "ALTER TABLE dead_letters ADD COLUMN origin text",
+    "ALTER TABLE dead_letters ALTER COLUMN partition DROP NOT NULL",
+    "ALTER TABLE dead_letters ALTER COLUMN position DROP NOT NULL",
+    "CREATE INDEX dead_letters_by_origin ON dead_letters (origin)",
+)
+"""A dead letter names where its record stands in one word that every broker can give. The previous release writes its
+partition and position instead, and both releases read both."""

@@ -6,13 +6,13 @@ import sys
 
 from fastapi import APIRouter, FastAPI, Request
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.runner import ChannelConsumer
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.events import DomainEvent
 from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.transaction.transactions import Operation
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.kafka.subscriber import ChannelConsumer
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.service import Part, Service
@@ -96,7 +96,7 @@ def main() -> None:
         migrate("small_service", settings)
         return
     service = Service("small", settings)
-    service.consumers = [ChannelConsumer("small", [NOTES], HANDLERS, service.transactions, settings.kafka_bootstrap)]
+    service.consumers = [ChannelConsumer("small", [NOTES], HANDLERS, service.transactions, service.transport)]
     app = create_app("Small", "For tests.")
     app.include_router(router)
     app.state.waiting, app.state.beside = False, 0

@@ -50,9 +50,9 @@ class Offsets:
         if not pending:
             return
         try:
-            failpoint("subscriber.before_offset_commit")
+            failpoint("subscription.before_acknowledge")
             await client.commit(pending)
-            failpoint("subscriber.after_offset_commit")
+            failpoint("subscription.acknowledged")
         except (CommitFailedError, IllegalStateError) as error:
             # The partitions went to another member, which begins where they were committed last.
             log.info("consumer.offsets_not_committed", consumer=self._name, error=str(error))

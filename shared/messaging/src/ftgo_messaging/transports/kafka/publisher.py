@@ -19,7 +19,10 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging.transports.cloudevents import to_wire
+from ftgo_messaging.transports.kafka.binding import PREFIX
 from ftgo_messaging.transports.lanes import hash_of_key
+from ftgo_messaging.transports.port import Sent
 
 log = structlog.get_logger("ftgo.kafka")
 
@@ -85,9 +88,9 @@ class KafkaPublisher:
             self._producer = producer
         return self._producer
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
-        """Whether each message was acknowledged. A failed message stops the later ones of its key. Raises
-        TransientError while no broker answers.
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
+        """What became of each message. What follows a refused one of its key is not sent. Raises TransientError while
+        no broker answers.
 
         Cancelled, it throws the producer away: what is not on its way to the broker yet is never sent."""
         try:
@@ -98,16 +101,7 @@ class KafkaPublisher:
             raise
         except KafkaError as away:
             raise TransientError(f"Kafka is away: {away!r}") from away
-        blocked: set[tuple[str, str]] = set()
-        acknowledged = []
-        for message, failure in zip(messages, errors, strict=True):
-            key = (message.channel, message.key)
-            if failure is not None:
-                blocked.add(key)
-            # Arrived, but behind a failed one of its key: send it again after that one, so that the last
-            # occurrences are in order; the receiver drops the repeated id.
-            acknowledged.append(key not in blocked)
-        return acknowledged
+        return [Sent.CONFIRMED if e is None else Sent.REFUSED if _is_refusal(e) else Sent.UNKNOWN for e in errors]
 
     async def _find_the_guilty(self, messages: Sequence[Message], errors: list[BaseException | None]) -> None:
         """The broker refuses batches, not messages: send those of a refused batch again, one by one. What follows a
@@ -186,7 +180,7 @@ class KafkaPublisher:
         refused: dict[tuple[str, str], BaseException] = {}
         for i, message in enumerate(messages):
             channel, key = message.channel, message.key.encode()
-            headers = [(name, value.encode()) for name, value in message.headers.items()]
+            headers = [(name, value.encode()) for name, value in to_wire(message.headers, PREFIX)]
             if refused and (earlier := refused.get((channel, message.key))):
                 errors[i] = earlier
                 continue

@@ -1,0 +1,3 @@
+"""CloudEvents' binding for Kafka."""
+
+PREFIX = "ce_"
