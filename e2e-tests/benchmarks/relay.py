@@ -114,7 +114,7 @@ async def _latency(scene: Scene, kind: str, notify: bool, rate: int, seconds: fl
         for i in range(int(rate * seconds)):
             await asyncio.sleep(max(0.0, began + i / rate - time.perf_counter()))
             message_id, key = new_id(), f"order-{i % 50:030}"
-            headers = json.dumps({"ce_id": message_id, "ce_type": "ftgo.Tick", "ce_subject": key})
+            headers = json.dumps({"id": message_id, "type": "ftgo.Tick", "subject": key})
             await connection.execute(_INSERT, message_id, key, shard_of(key), headers, b"x" * 300)
             committed[message_id] = time.perf_counter()
             if kind == "polling":
@@ -150,7 +150,7 @@ async def _writers(scene: Scene, seconds: float, notifier: Notifier | None) -> f
             while time.perf_counter() < ends:
                 number = base + next(counter)
                 key = f"order-{number:030}"
-                headers = '{"ce_id": "x", "ce_type": "ftgo.Tick", "ce_subject": "' + key + '"}'
+                headers = '{"id": "x", "type": "ftgo.Tick", "subject": "' + key + '"}'
                 async with connection.transaction():
                     await connection.execute("INSERT INTO orders VALUES ($1, 'APPROVED')", number)
                     await connection.execute(_INSERT, new_id(), key, shard_of(key), headers, b"x" * 300)

@@ -30,10 +30,10 @@ _HISTORY = processed_messages_table(MetaData())
 _ROWS = """
 INSERT INTO outbox (message_id, channel, key, shard, headers, body)
 SELECT id, (ARRAY['bench.commands', 'bench.replies', 'bench.events'])[1 + i % 3], key, hashtext(key) & 63,
-  json_build_object('ce_id', id, 'ce_specversion', '1.0', 'ce_type', 'ftgo.kitchen.CreateTicket',
-    'ce_dataschema', 'ftgo.kitchen.CreateTicket/1', 'ce_messagekind', 'command', 'content-type', 'application/json',
-    'ce_source', 'order', 'ce_subject', key, 'ce_time', '2026-01-01T00:00:00.000+00:00', 'ce_correlationid', id,
-    'ce_causationid', id, 'ce_replychannel', 'bench.replies', 'ce_sagatype', 'create-order', 'ce_sagaid', key),
+  json_build_object('id', id, 'specversion', '1.0', 'type', 'ftgo.kitchen.CreateTicket',
+    'dataschema', 'ftgo.kitchen.CreateTicket/1', 'messagekind', 'command', 'datacontenttype', 'application/json',
+    'source', 'order', 'subject', key, 'time', '2026-01-01T00:00:00.000+00:00', 'correlationid', id,
+    'causationid', id, 'replychannel', 'bench.replies', 'sagatype', 'create-order', 'sagaid', key),
   convert_to(repeat('{"lineItem": "x", "quantity": 3}', 10), 'UTF8')
 FROM (SELECT i, gen_random_uuid() AS id, 'order-' || lpad((i / 7)::text, 30, '0') AS key
       FROM generate_series($1::int, $2::int) i) r

@@ -47,7 +47,7 @@ async def handle(service: Service, *records: Record) -> None:
 
 async def replies(service: Service, order: Record) -> list[str]:
     message_id = dict(order.headers)[m.ID].decode()
-    query = text("SELECT headers->>'ce_type' FROM outbox WHERE headers->>'ce_inreplyto' = :id")
+    query = text("SELECT headers->>'type' FROM outbox WHERE headers->>'inreplyto' = :id")
     async with service.engine.connect() as connection:
         return [row[0] for row in await connection.execute(query, {"id": message_id})]
 

@@ -57,7 +57,7 @@ async def rows(service: Service, query: str, **values: Any) -> list[Any]:
 async def replies(service: Service, command: Record) -> list[tuple[str, str | None]]:
     found = await rows(
         service,
-        "SELECT headers->>'ce_type', body FROM outbox WHERE headers->>'ce_inreplyto' = :id",
+        "SELECT headers->>'type', body FROM outbox WHERE headers->>'inreplyto' = :id",
         id=dict(command.headers)[m.ID].decode(),
     )
     return [(name.rsplit(".", 1)[1], codec.decode(body, dict).get("reason")) for name, body in found]
@@ -85,7 +85,7 @@ async def test_a_consumer_is_registered_changed_and_told(service, http):
     assert (await http.get(path)).json() == renamed.json()
     told = await rows(
         service,
-        "SELECT channel, headers->>'ce_type', headers->>'ce_sequence' FROM outbox WHERE key = :key ORDER BY position",
+        "SELECT channel, headers->>'type', headers->>'sequence' FROM outbox WHERE key = :key ORDER BY position",
         key=consumer["consumerId"],
     )
     assert [tuple(row) for row in told] == [

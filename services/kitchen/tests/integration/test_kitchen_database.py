@@ -55,9 +55,7 @@ def received(command: Any, saga: str | None = None) -> Record:
 
 async def outbox(service: Service, where: str, **values: Any) -> list[tuple[str, str, Any]]:
     """(type, sequence, body) of the messages, in the order of the outbox."""
-    query = text(
-        f"SELECT headers->>'ce_type', headers->>'ce_sequence', body FROM outbox WHERE {where} ORDER BY position"
-    )
+    query = text(f"SELECT headers->>'type', headers->>'sequence', body FROM outbox WHERE {where} ORDER BY position")
     async with service.engine.connect() as connection:
         return [
             (row[0].rsplit(".", 1)[1], row[1], codec.decode(row[2], dict))
@@ -73,12 +71,12 @@ async def ask(service: Service, *commands: Record) -> list[list[tuple[str, str |
 
 async def replies(service: Service, command: Record) -> list[tuple[str, str | None]]:
     message_id = dict(command.headers)[m.ID].decode()
-    found = await outbox(service, "headers->>'ce_inreplyto' = :id", id=message_id)
+    found = await outbox(service, "headers->>'inreplyto' = :id", id=message_id)
     return [(name, content.get("reason")) for name, _, content in found]
 
 
 async def events(service: Service, subject: str) -> list[tuple[str, str, Any]]:
-    return await outbox(service, "key = :key AND headers->>'ce_messagekind' = 'event'", key=subject)
+    return await outbox(service, "key = :key AND headers->>'messagekind' = 'event'", key=subject)
 
 
 def create(order: str, restaurant: str) -> Record:

@@ -169,7 +169,7 @@ async def test_the_messages_of_a_request_can_be_found_by_the_id_in_its_answer(ht
     for header, value, count in (
         ("traceparent", trace, 2),
         ("tracestate", "a=1, b=2", 2),
-        ("ce_correlationid", conversation, 2),
+        ("correlationid", conversation, 2),
     ):
         async with service.engine.connect() as connection:
             found = await connection.execute(
@@ -413,7 +413,7 @@ async def test_an_accepted_order_is_one_transaction(service, http, restaurant):
     async with service.engine.connect() as connection:
         types = await connection.execute(
             text(
-                "SELECT CAST(headers AS json)->>'ce_type' FROM outbox WHERE position(:id IN encode(body, 'escape')) > 0"
+                "SELECT CAST(headers AS json)->>'type' FROM outbox WHERE position(:id IN encode(body, 'escape')) > 0"
                 " ORDER BY position"
             ),
             {"id": order_id},

@@ -118,7 +118,7 @@ async def test_retry_sends_the_awaited_command_again(
     ftgo: Ftgo, sagas: tuple[str, str], transactions: Transactions
 ) -> None:
     assert (await ftgo("retry", sagas[0])).stdout == f"The saga {sagas[0]} asks again.\n"
-    sent = f"SELECT message_id FROM outbox WHERE headers->>'ce_sagaid' = '{sagas[0]}' ORDER BY position"
+    sent = f"SELECT message_id FROM outbox WHERE headers->>'sagaid' = '{sagas[0]}' ORDER BY position"
     first, again = [row[0] for row in await sql(transactions, sent)]
     assert again == first
     assert (await ftgo("retry", "--new-id", sagas[0])).exit_code == 0
@@ -137,7 +137,7 @@ async def test_compensate_turns_back_before_the_pivot_only(
     document = json.loads((await ftgo("show", "--json", sagas[0])).stdout)
     assert (document["state"], document["step"]) == ("COMPENSATING", "create ticket")
     assert (document["data"]["reason"], document["data"]["service"]) == ("BY_OPERATOR", "kitchen")
-    types = await sql(transactions, "SELECT headers->>'ce_type' FROM outbox ORDER BY position DESC LIMIT 1")
+    types = await sql(transactions, "SELECT headers->>'type' FROM outbox ORDER BY position DESC LIMIT 1")
     assert types[0][0] == "ftgo.kitchen.CancelCreateTicket"
 
 

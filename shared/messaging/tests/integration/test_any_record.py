@@ -125,10 +125,9 @@ async def effects_of(transactions: Transactions, note: str) -> int:
 
 
 async def letter_of(transactions: Transactions, record: Record) -> DeadLetter | None:
-    query = text("SELECT id FROM dead_letters WHERE position = :position AND channel = :channel")
+    query = text("SELECT id FROM dead_letters WHERE origin = :origin")
     async with connect(transactions.engine) as connection:
-        values = {"position": record.offset, "channel": record.channel}
-        ids = [row[0] for row in await connection.execute(query, values)]
+        ids = [row[0] for row in await connection.execute(query, {"origin": record.origin})]
         assert len(ids) <= 1
         return await dead_letters.get_letter(connection, ids[0]) if ids else None
 
@@ -255,6 +254,6 @@ async def test_what_cannot_be_kept_whole_is_kept_without_what_may_be_the_reason(
     letter = await letter_of(transactions, cursed)
     assert letter is not None
     assert (letter.key, letter.headers, letter.body) == (None, [], cursed.body)
-    assert f"stand at {COMMANDS.name}/0/{cursed.offset}" in letter.error
+    assert f"stand at {cursed.origin}" in letter.error
     assert "by the rule of any.Do" in letter.error
     assert letter.state in UNRESOLVED

@@ -32,6 +32,7 @@ from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_messaging.transports.kafka import KafkaTransport
+from ftgo_messaging.transports.kafka.binding import to_kafka
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.transports.port import Record
 from ftgo_messaging.upkeep.tables import messaging_tables
@@ -464,7 +465,7 @@ async def test_a_refusal_after_a_statement_of_ones_own_leaves_nothing_but_the_an
     await processor.process([received("a", 1), received("a", 40300, **answered), received("a", 2)])
     assert await done_of(transactions, "a") == [1, 2]
     assert await states(transactions) == []
-    assert await rows(transactions, "SELECT headers->>'ce_outcome' FROM outbox") == ["FAILURE"]
+    assert await rows(transactions, "SELECT headers->>'outcome' FROM outbox") == ["FAILURE"]
 
 
 async def test_junk_under_the_id_of_a_waiting_command_does_not_make_it_a_duplicate(
@@ -558,7 +559,10 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
         records = [received(key, n) for n, key in enumerate(keys)]
         sent = [
-            await producer.send(topic.name, r.body, key=r.key, headers=list(r.headers), partition=0) for r in records
+            await producer.send(
+                topic.name, r.body, key=r.key, headers=to_kafka({n: v.decode() for n, v in r.headers}), partition=0
+            )
+            for r in records
         ]
         await asyncio.gather(*sent)
     others = [n for n in range(1000) if n % 10 != 0]
@@ -588,7 +592,7 @@ async def test_one_poison_in_a_thousand_delays_nobody_but_its_key(
 
         await eventually(key_0, within=10)
         letter = (await kept_whole(transactions, State.DEAD))[0]
-        assert (letter.channel, letter.partition, letter.offset) == (topic.name, 0, 500)
+        assert (letter.channel, letter.origin) == (topic.name, f"{topic.name}/0@500")
         assert (letter.consumer, letter.key, letter.attempts) == ("letters", b"key-0", 1)
         assert (letter.headers, letter.body) == (list(records[500].headers), records[500].body)
         assert letter.message_id == header(records[500], m.ID)

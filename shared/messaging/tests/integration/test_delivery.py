@@ -21,6 +21,7 @@ from ftgo_messaging.runtime.connection import Connection, begin, connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.port import Sent
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,10 +37,10 @@ class Owner:
         self.lease = Lease(shards, 10.0, lambda: self.now)
         self.delivery = Delivery(self, self.lease)
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         accepted = [message.key not in self.refuse for message in messages]
         self.sent += [message for message, ok in zip(messages, accepted, strict=True) if ok]
-        return accepted
+        return [Sent.CONFIRMED if ok else Sent.REFUSED for ok in accepted]
 
     async def hold(self) -> bool:
         async with connect(self.engine) as connection:
@@ -199,7 +200,7 @@ async def test_a_shard_that_is_lost_while_kafka_takes_its_time_cuts_the_sending_
     owner.now += 4  # it is time to renew
     cut_off = asyncio.Event()
 
-    async def slow(_: Sequence[Message]) -> list[bool]:
+    async def slow(_: Sequence[Message]) -> list[Sent]:
         try:
             await asyncio.Event().wait()
         finally:
@@ -240,11 +241,11 @@ async def test_a_renewal_that_fails_matters_when_the_lease_may_have_ended(
     async with connect(world.engine) as connection:
         cut = Cut(connection.driver)
 
-        async def slow(messages: Sequence[Message]) -> list[bool]:
+        async def slow(messages: Sequence[Message]) -> list[Sent]:
             owner.now += seconds - 4
             await cut.tried.wait()
             await asyncio.sleep(0)
-            return [True] * len(messages)
+            return [Sent.CONFIRMED] * len(messages)
 
         owner.publish = slow  # type: ignore[method-assign]
         if left:
@@ -288,9 +289,9 @@ async def test_a_round_that_loses_its_lease_tells_what_it_found_and_ends(world: 
     owner = Owner(world.engine)
     relay = PollingPublisher(world.engine, owner, WakeUp())
 
-    async def taken_over(messages: Sequence[Message]) -> list[bool]:
+    async def taken_over(messages: Sequence[Message]) -> list[Sent]:
         await world.execute("UPDATE relay_lease SET owner = 'another', epoch = epoch + 1")
-        return [True] * len(messages)
+        return [Sent.CONFIRMED] * len(messages)
 
     owner.publish = taken_over  # type: ignore[method-assign]
     await world.rows()
@@ -303,8 +304,8 @@ async def test_a_publisher_that_answers_for_fewer_messages_than_it_got_deletes_n
     owner = Owner(world.engine)
     assert await owner.hold()
 
-    async def one_answer(messages: Sequence[Message]) -> list[bool]:
-        return [True]
+    async def one_answer(messages: Sequence[Message]) -> list[Sent]:
+        return [Sent.CONFIRMED]
 
     owner.publish = one_answer  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="shorter"):

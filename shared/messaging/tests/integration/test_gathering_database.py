@@ -152,7 +152,7 @@ async def test_of_an_events_listeners_only_those_answer_who_say_something(transa
 
     async def answers_to(message: Message) -> list[tuple[str, ...]]:
         await BatchProcessor(handlers, transactions).process([received(message)])
-        query = "SELECT headers->>'ce_type' FROM outbox WHERE headers->>'ce_inreplyto' = "
+        query = "SELECT headers->>'type' FROM outbox WHERE headers->>'inreplyto' = "
         return await sql(transactions, f"{query}'{message.id}'")
 
     def event() -> Message:

@@ -23,6 +23,7 @@ from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_messaging.transports.kafka import KafkaTransport
+from ftgo_messaging.transports.kafka.binding import to_kafka
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from ftgo_messaging.transports.kafka.topics import WrongPartitions, ensure_topics
 from ftgo_messaging.upkeep.tables import messaging_tables
@@ -169,13 +170,13 @@ async def test_poison_of_every_sort_is_kept_and_the_subscriber_lives_on(
     await eventually(lambda: drained(bootstrap, group), within=30)
     await first.stop()
     before = (await rows(transactions, "SELECT count(*) FROM dead_letters"))[0][0]
-    headers = [(m.ID, new_id().encode()), (m.TYPE, b"test.Tick"), (m.SOURCE, b"test"), (m.SEQUENCE, b"1")]
+    headers = to_kafka({m.ID: new_id(), m.TYPE: "test.Tick", m.SOURCE: "test", m.SEQUENCE: "1"})
     for value, given in [
         (b"not json", headers),
-        (b'{"n": 1}', [(m.ID, new_id().encode()), (m.TYPE, b"test.Nobody")]),
-        (b'{"n": 1}', [(m.ID, b"\xff\xfe")]),
+        (b'{"n": 1}', to_kafka({m.ID: new_id(), m.TYPE: "test.Nobody"})),
+        (b'{"n": 1}', [("ce_id", b"\xff\xfe")]),
         (b'{"n": 1}', []),
-        (None, [(m.ID, new_id().encode()), (m.TYPE, b"test.Tick")]),
+        (None, to_kafka({m.ID: new_id(), m.TYPE: "test.Tick"})),
     ]:
         await producer.send_and_wait(TICKS.name, value, key=b"poison", headers=given)
     await producer.stop()

@@ -25,6 +25,7 @@ from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.port import Sent
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -43,15 +44,15 @@ class Recorder:
         self.dies_after: int | None = None
         self.refuses = False
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         await self.gate.wait()
         if self.refuses:
-            return [False] * len(messages)
+            return [Sent.UNKNOWN] * len(messages)
         for message in messages:
             if self.dies_after is not None and len(self.published) >= self.dies_after:
                 raise SystemError("died")
             self.published.append(message)
-        return [True] * len(messages)
+        return [Sent.CONFIRMED] * len(messages)
 
     @property
     def numbers(self) -> list[int]:

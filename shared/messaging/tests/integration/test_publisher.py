@@ -24,8 +24,10 @@ from ftgo_messaging.outbox.table import (
 from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.kafka.binding import from_kafka
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.port import Sent
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -66,7 +68,7 @@ async def on_topic(kafka: Kafka, topic: str) -> list[tuple[str, int]]:
         found = []
         while any([await consumer.position(p) < ends[p] for p in partitions]):
             for records in (await consumer.getmany(timeout_ms=200)).values():
-                found += [(r.key.decode(), int(dict(r.headers)[m.SEQUENCE])) for r in records]
+                found += [(r.key.decode(), int(dict(from_kafka(r.headers))[m.SEQUENCE])) for r in records]
         return found
     finally:
         await consumer.stop()
@@ -76,13 +78,13 @@ async def test_a_producer_that_is_out_of_sequence_is_replaced(
     publisher: KafkaPublisher, topic: str, kafka: Kafka
 ) -> None:
     """A batch that was given numbers and never sent leaves a hole; the broker refuses all that follows (C1)."""
-    assert all(await publisher.publish(messages(topic, *range(8))))
+    assert await publisher.publish(messages(topic, *range(8))) == [Sent.CONFIRMED] * 8
     first: Any = publisher._producer
     for partition in range(PARTITIONS):
         first._txn_manager.increment_sequence_number(TopicPartition(topic, partition), 5)
     again = messages(topic, *range(8, 16))
-    assert await publisher.publish(again) == [False] * 8
-    assert await publisher.publish(again) == [True] * 8
+    assert await publisher.publish(again) == [Sent.UNKNOWN] * 8
+    assert await publisher.publish(again) == [Sent.CONFIRMED] * 8
     assert publisher._producer is not first
     assert sorted(await on_topic(kafka, topic)) == sorted((f"k{n % 8}", n) for n in range(16))
 
@@ -95,7 +97,7 @@ async def test_large_messages_of_many_partitions_travel_in_requests_that_the_bro
     await ensure_topics(kafka.bootstrap, [topic], 12)
     large = [Message(new_id(), topic, f"k{n}", {m.ID: new_id()}, b"x" * 240_000) for n in range(48)]
     large.append(Message(new_id(), topic, "k1", {m.ID: new_id()}, b"x" * 990_000))
-    assert await publisher.publish(large) == [True] * 49
+    assert await publisher.publish(large) == [Sent.CONFIRMED] * 49
 
 
 @pytest.mark.slow
@@ -104,18 +106,22 @@ async def test_a_broker_that_is_away_for_longer_than_the_request_timeout(
 ) -> None:
     """Killed while publishing, and away for three timeouts: the same rows are offered again until they are
     acknowledged, as a relay does."""
-    assert all(await publisher.publish(messages(topic, *range(8))))
+    assert await publisher.publish(messages(topic, *range(8))) == [Sent.CONFIRMED] * 8
     left = messages(topic, *range(8, 400))
 
     async def relay() -> None:
         nonlocal left
         while left:
             try:
-                acknowledged = await publisher.publish(left[:50])
+                sent = await publisher.publish(left[:50])
             except Exception:
                 await asyncio.sleep(0.2)
                 continue
-            left = [x for x, ok in zip(left, acknowledged, strict=False) if not ok] + left[len(acknowledged) :]
+            blocked: set[str] = set()
+            for message, how in zip(left, sent, strict=False):
+                if how is not Sent.CONFIRMED:
+                    blocked.add(message.key)
+            left = [x for x in left[:50] if x.key in blocked] + left[50:]
 
     running = asyncio.create_task(relay())
     kafka.kill()

@@ -20,13 +20,15 @@ from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.polling import PollingPublisher
-from ftgo_messaging.outbox.relay import Publisher, WakeUp
+from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.runtime.connection import Connection, begin, connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.kafka.binding import from_kafka
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.port import Publisher, Sent
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -113,7 +115,7 @@ class World:
             while any([await consumer.position(p) < ends[p] for p in partitions]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for r in records:
-                        headers = dict(r.headers)
+                        headers = dict(from_kafka(r.headers))
                         found.append((r.key.decode(), int(headers[m.SEQUENCE]), headers[m.ID].decode()))
             return found
         finally:
@@ -277,7 +279,7 @@ class Crashing:
     def __init__(self, publisher: KafkaPublisher) -> None:
         self._publisher = publisher
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         await self._publisher.publish(messages)
         raise SystemError("died")
 
@@ -411,7 +413,7 @@ async def test_a_transaction_of_a_hundred_thousand_messages_keeps_memory_flat(wo
     await world.execute(
         "INSERT INTO outbox (message_id, channel, key, shard, headers, body) "
         f"SELECT gen_random_uuid(), '{world.topic}', 'k' || i % 100, i % 100 % 64, "
-        "json_build_object('ce_id', i::text, 'ce_sequence', (i / 100)::text, 'padding', repeat('h', 300)), "
+        "json_build_object('id', i::text, 'sequence', (i / 100)::text, 'padding', repeat('h', 300)), "
         "convert_to(repeat('b', 600), 'UTF8') FROM generate_series(0, 99999) i"
     )
     most = 0

@@ -23,6 +23,7 @@ from ftgo_messaging.runtime.connection import begin, connect
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transaction import rows as rows_
+from ftgo_messaging.transports.kafka.binding import from_kafka
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -121,7 +122,7 @@ class World:
             found = []
             while any([await consumer.position(p) < ends[p] for p in partitions]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
-                    found += [(r.key.decode(), int(dict(r.headers)[m.SEQUENCE])) for r in records]
+                    found += [(r.key.decode(), int(dict(from_kafka(r.headers))[m.SEQUENCE])) for r in records]
             return found
         finally:
             await consumer.stop()

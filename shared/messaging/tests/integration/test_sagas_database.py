@@ -119,7 +119,7 @@ async def overdue(transactions: Transactions, more: str = "") -> None:
 
 async def asked(transactions: Transactions) -> Counter[tuple[str, str]]:
     """How often each saga has asked what: (saga id, type) of all rows of the outbox."""
-    rows = await sql(transactions, "SELECT headers->>'ce_sagaid', headers->>'ce_type' FROM outbox")
+    rows = await sql(transactions, "SELECT headers->>'sagaid', headers->>'type' FROM outbox")
     return Counter((row[0], row[1].removeprefix("flight.")) for row in rows)
 
 

@@ -26,7 +26,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction.aggregates import Aggregates
 from ftgo_messaging.transaction.transactions import GroupCommit, Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports.port import Record
+from ftgo_messaging.transports.port import Record, Sent
 from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, Uuid, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -153,10 +153,10 @@ class Recorder:
         self.published: list[Message] = []
         self.refuse: set[str] = set()
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         accepted = [x.key not in self.refuse for x in messages]
         self.published += [x for x, ok in zip(messages, accepted, strict=True) if ok]
-        return accepted
+        return [Sent.CONFIRMED if ok else Sent.REFUSED for ok in accepted]
 
 
 async def test_a_batch_takes_effect_once_and_answers_every_command(
@@ -185,7 +185,7 @@ async def test_a_refusal_discards_only_its_own_writes_and_is_answered(
     assert await rows(transactions, "SELECT count(*) FROM processed_messages") == [3]
     outcomes = await rows(
         transactions,
-        "SELECT headers->>'ce_outcome' FROM outbox WHERE channel = 'counter.replies' ORDER BY position",
+        "SELECT headers->>'outcome' FROM outbox WHERE channel = 'counter.replies' ORDER BY position",
     )
     assert outcomes == ["SUCCESS", "FAILURE", "SUCCESS"]
 
@@ -268,7 +268,7 @@ async def test_a_second_relay_waits_and_a_deposed_one_deletes_nothing(transactio
     first.refuse = {"nobody"}
     original = first.publish
 
-    async def paused(messages: Sequence[Message]) -> list[bool]:
+    async def paused(messages: Sequence[Message]) -> list[Sent]:
         two.lease.forget()  # it is time to ask again
         assert await two.run_once() == 1  # two takes over while one is between reading and deleting
         return await original(messages)

@@ -29,6 +29,7 @@ from ftgo_messaging.testing.tables import new_tables
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_messaging.transports.kafka import KafkaTransport
+from ftgo_messaging.transports.kafka.binding import to_kafka
 from ftgo_messaging.transports.kafka.codecs import DECODERS, MOST_BYTES, TooMuch
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.upkeep.tables import messaging_tables
@@ -72,7 +73,7 @@ def record(place: int, value: bytes, headers: Iterable[tuple[bytes, bytes]], att
 def said(place: int, n: int, *more: tuple[bytes, bytes], attributes: int = 0) -> bytes:
     """A record as it should be, and perhaps with more headers."""
     message = writer.event_message(Said(n=n), new_id(), "test", None, "a", n + 1)
-    headers = [(name.encode(), value.encode()) for name, value in message.headers.items()]
+    headers = [(name.encode(), value) for name, value in to_kafka(message.headers)]
     return record(place, message.body, [*headers, *more], attributes)
 
 
@@ -282,7 +283,7 @@ async def test_the_markers_of_a_transactional_producer_are_no_lag(scene: Scene, 
     try:
         await producer.begin_transaction()
         message = writer.event_message(Said(n=0), new_id(), "test", None, "a", 1)
-        headers = [(name, value.encode()) for name, value in message.headers.items()]
+        headers = to_kafka(message.headers)
         await producer.send_and_wait(scene.channel.name, message.body, b"a", headers=headers)
         await (producer.commit_transaction() if ending == "commit" else producer.abort_transaction())
     finally:

@@ -9,6 +9,7 @@ from ftgo_messaging.outbox.polling import REST, PollingPublisher, rest_after
 from ftgo_messaging.outbox.relay import RelayStatus, WakeUp
 from ftgo_messaging.outbox.stopped import MOST_KEYS, Stopped
 from ftgo_messaging.outbox.table import SHARDS, shards_of
+from ftgo_messaging.transports.port import Sent
 from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -136,7 +137,7 @@ class Waits(WakeUp):
 
 
 class Nobody:
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         return []
 
 

@@ -189,7 +189,7 @@ async def test_one_is_shown_whole(http: httpx.AsyncClient, service: Service) -> 
     await keep(service, State.DEAD)
     letter = (await http.get(f"{LETTERS}/1", headers=bearer())).json()
     assert letter["bodyBase64"] == "/yBib2R5"
-    assert letter["headers"][1:] == [["ce_type", "admin.Noted"], ["raw", "\\xff"]]
+    assert letter["headers"][1:] == [["type", "admin.Noted"], ["raw", "\\xff"]]
     assert (letter["key"], letter["type"], letter["state"], letter["attempts"]) == ("key", "admin.Noted", "DEAD", 1)
     for unknown in (2, -1, 10**30):
         answer = await http.get(f"{LETTERS}/{unknown}", headers=bearer())

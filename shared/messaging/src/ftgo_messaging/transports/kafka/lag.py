@@ -38,10 +38,11 @@ async def measure(consumer: Any, positions: Positions, all_handled: Callable[[],
         with _what_passes():
             lag.last_fetch = max(lag.last_fetch, (consumer.last_poll_timestamp(partition) or 0) / 1000)
     # While a batch is handled nothing is fetched, and the ends would be those of its fetch, however long it takes.
-    asked = await _ask_for_ends(consumer) if time.time() - lag.last_fetch > _FRESH_SECONDS else {}
+    old = time.time() - lag.last_fetch > _FRESH_SECONDS
+    asked = await _ask_for_ends(consumer) if old else {}
     for partition in consumer.assignment():
         with _what_passes():
-            end = asked.get(partition, consumer.highwater(partition))
+            end = asked.get(partition) if old else consumer.highwater(partition)
             if end is None:
                 continue
             handled = positions.get(partition)

@@ -19,8 +19,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.runtime.errors import TransientError
-from ftgo_messaging.transports.cloudevents import to_wire
-from ftgo_messaging.transports.kafka.binding import PREFIX
+from ftgo_messaging.transports.kafka.binding import to_kafka
 from ftgo_messaging.transports.lanes import hash_of_key
 from ftgo_messaging.transports.port import Sent
 
@@ -180,7 +179,7 @@ class KafkaPublisher:
         refused: dict[tuple[str, str], BaseException] = {}
         for i, message in enumerate(messages):
             channel, key = message.channel, message.key.encode()
-            headers = [(name, value.encode()) for name, value in to_wire(message.headers, PREFIX)]
+            headers = to_kafka(message.headers)
             if refused and (earlier := refused.get((channel, message.key))):
                 errors[i] = earlier
                 continue

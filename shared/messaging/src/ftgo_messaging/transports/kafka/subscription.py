@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaError, UnsupportedCodecError
+from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
 from ftgo_messaging.runtime.contained import contained
 from ftgo_messaging.runtime.errors import TransientError
-from ftgo_messaging.transports.cloudevents import from_wire
-from ftgo_messaging.transports.kafka.binding import PREFIX
+from ftgo_messaging.transports.kafka.binding import from_kafka
 from ftgo_messaging.transports.kafka.bounds import (
     FETCHED_BYTES,
     TAKEN_BYTES,
@@ -87,6 +87,7 @@ class KafkaSubscription:
             *topics,
             group_id=consumer,
             group_instance_id=instance,
+            ack_policy=AckPolicy.MANUAL,  # or the client commits by itself what it has fetched
             auto_offset_reset="earliest",
             listener=_Listener(self),
             session_timeout_ms=round(SESSION_SECONDS * 1000),
@@ -110,10 +111,10 @@ class KafkaSubscription:
 
     async def close(self) -> None:
         """Commit the offsets of what is settled, and leave the group unless the membership is static."""
+        self._idle.set()  # what is in hand now is nobody's: the group need not wait for it
         await self._commit()
         await self._disconnect()
         self._unreadable, self._again = None, []
-        self._idle.set()
 
     async def _disconnect(self) -> None:
         """Whoever waits for it may be cut off, the disconnecting never is: by a second attempt the client, half
@@ -310,5 +311,5 @@ def _origin(record: Any) -> str:
 
 
 def _record(record: Any, defect: str) -> Record:
-    headers = from_wire(record.headers, PREFIX)
+    headers = from_kafka(record.headers)
     return Record(record.topic, record.key, headers, record.value, _origin(record), defect)
