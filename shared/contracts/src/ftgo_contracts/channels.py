@@ -1,6 +1,8 @@
 """All channels of FTGO. Commands are keyed by the aggregate that they change, events by their aggregate's id, replies
 by the saga's id. A message with another key than its body says is not believed."""
 
+from collections.abc import Collection, Mapping
+
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.message import Kind
 
@@ -31,3 +33,16 @@ ALL_CHANNELS = (
     CANCEL_ORDER_REPLIES,
     REVISE_ORDER_REPLIES,
 )
+
+READERS: Mapping[str, Collection[str]] = {
+    CONSUMER_COMMANDS.name: ("consumer",),
+    KITCHEN_COMMANDS.name: ("kitchen",),
+    ACCOUNTING_COMMANDS.name: ("accounting",),
+    CONSUMER_EVENTS.name: ("accounting-consumers", "order-replicas"),
+    RESTAURANT_EVENTS.name: ("order-replicas",),
+    CREATE_ORDER_REPLIES.name: ("order-sagas",),
+    CANCEL_ORDER_REPLIES.name: ("order-sagas",),
+    REVISE_ORDER_REPLIES.name: ("order-sagas",),
+}
+"""The consumers of each channel, for brokers that keep a message for those alone whom they know when it comes. A channel
+that is not here has no reader inside of FTGO."""

@@ -15,7 +15,7 @@ from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Traits
 
 TRAITS = Traits(
-    "kafka",
+    "Kafka",
     assigns=True,
     ordered=True,
     replays=True,

@@ -16,7 +16,7 @@ from ftgo_messaging.testing.eventually import eventually
 async def _job(bootstrap: str, **more: str) -> asyncio.subprocess.Process:
     environment = {**os.environ, "FTGO_KAFKA_BOOTSTRAP": bootstrap, **more}
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ftgo_contracts.create_topics"),
+        *(sys.executable, "-m", "ftgo_contracts.declare_channels"),
         env=environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
