@@ -40,6 +40,10 @@ HEADERS = {
     m.TRACEPARENT: "W3C trace context",
     m.TRACESTATE: "W3C trace context",
 }
+ABOUT = (
+    "Commands, replies and events. The headers are attributes of CloudEvents, as the binding of the broker writes them: "
+    "`ce_id` in Kafka, `cloudEvents:id` in AMQP, `id` or `ce-id` elsewhere; without a prefix the two of W3C's trace context."
+)
 ALWAYS = [m.ID, m.TYPE, m.SCHEMA, m.KIND, m.SOURCE, m.TIME, m.SUBJECT, m.CORRELATION_ID]
 
 
@@ -110,7 +114,7 @@ def asyncapi() -> dict[str, Any]:
     headers = {"type": "object", "required": ALWAYS, "properties": {n: _text(d) for n, d in HEADERS.items()}}
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "FTGO", "version": "0.1.0", "description": "Commands, replies and events on Kafka."},
+        "info": {"title": "FTGO", "version": "0.1.0", "description": ABOUT},
         "defaultContentType": "application/json",
         "channels": {
             c.name: {

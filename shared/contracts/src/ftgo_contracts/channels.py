@@ -44,5 +44,5 @@ READERS: Mapping[str, Collection[str]] = {
     CANCEL_ORDER_REPLIES.name: ("order-sagas",),
     REVISE_ORDER_REPLIES.name: ("order-sagas",),
 }
-"""The consumers of each channel, for brokers that keep a message for those alone whom they know when it comes. A channel
-that is not here has no reader inside of FTGO."""
+"""The consumers of each channel, for brokers that keep a message for those alone whom they know when it comes. A
+channel that is not here has no reader inside of FTGO."""

@@ -1,5 +1,5 @@
-"""The job that makes the channels at the broker: ``python -m ftgo_contracts.declare_channels``. Running it again changes
-nothing, and it waits for a broker that is not there yet (``ftgo_messaging.runtime.waiting``)."""
+"""The job that makes the channels at the broker: ``python -m ftgo_contracts.declare_channels``. Running it again
+changes nothing, and it waits for a broker that is not there yet (``ftgo_messaging.runtime.waiting``)."""
 
 import asyncio
 import os
