@@ -1,4 +1,4 @@
-"""processed_messages and dead_letters, the two ends that a received message can come to."""
+"""processed_messages and dead_letters, the two ends that a received message can come to, and who reads which lanes."""
 
 from sqlalchemy import (
     BigInteger,
@@ -17,7 +17,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSON
+from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 
 def processed_messages_table(metadata: MetaData) -> Table:
@@ -74,3 +74,29 @@ def dead_letters_table(metadata: MetaData) -> Table:
     Index("dead_letters_by_origin", c.origin)
     Index("dead_letters_origin", c.channel, c.partition, c.position)
     return table
+
+
+def lane_lease_table(metadata: MetaData) -> Table:
+    """Which member of a consumer reads a lane (``CHANNEL/LANE``), and since which epoch; the owner is empty when it was
+    given up. It counts as long as the owner's row stands in ``lane_member`` (``consumer.lanes``)."""
+    return Table(
+        "lane_lease",
+        metadata,
+        Column("consumer", Text, primary_key=True),
+        Column("lane", Text, primary_key=True),
+        Column("owner", Text, nullable=False),
+        Column("epoch", BigInteger, nullable=False),
+    )
+
+
+def lane_member_table(metadata: MetaData) -> Table:
+    """The members of a consumer, and the lanes that each wants to read. A row that ``expires_at`` has passed may be
+    deleted by any other member."""
+    return Table(
+        "lane_member",
+        metadata,
+        Column("consumer", Text, primary_key=True),
+        Column("member", Text, primary_key=True),
+        Column("wants", ARRAY(Text), nullable=False),
+        Column("expires_at", DateTime(timezone=True), nullable=False),
+    )

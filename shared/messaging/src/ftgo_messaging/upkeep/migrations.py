@@ -130,3 +130,25 @@ ORIGINS = (
 )
 """A dead letter names where its record stands in one word that every broker can give. The previous release writes its
 partition and position instead, and both releases read both."""
+
+LANE_LEASES = (
+    """
+    CREATE TABLE lane_lease (
+        consumer text NOT NULL,
+        lane text NOT NULL,
+        owner text NOT NULL,
+        epoch bigint NOT NULL,
+        PRIMARY KEY (consumer, lane)
+    )
+    """,
+    """
+    CREATE TABLE lane_member (
+        consumer text NOT NULL,
+        member text NOT NULL,
+        wants text[] NOT NULL,
+        expires_at timestamptz NOT NULL,
+        PRIMARY KEY (consumer, member)
+    )
+    """,
+)
+"""Who reads which lanes, for brokers that do not decide it themselves."""

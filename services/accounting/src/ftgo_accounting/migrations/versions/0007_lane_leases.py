@@ -1,0 +1,16 @@
+"""Who reads which lanes, for brokers that do not decide it themselves."""
+
+from alembic import op
+from ftgo_messaging.upkeep.migrations import LANE_LEASES
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    for statement in LANE_LEASES:
+        op.execute(statement)
+
+
+def downgrade() -> None:
+    """Nothing: a release that does not know the tables does not mind."""
