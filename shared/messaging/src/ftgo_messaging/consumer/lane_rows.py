@@ -38,7 +38,7 @@ _UNCHANGED = (
 )
 # A lane with whose records a transaction is under way is left for the next time.
 CHANGE = text(
-    f"WITH free AS ({_UNCHANGED}FOR NO KEY UPDATE OF o SKIP LOCKED) "
+    f"WITH free AS ({_UNCHANGED}FOR NO KEY UPDATE OF o SKIP LOCKED) "  # noqa: S608 - constants
     "UPDATE lane_lease l SET owner = :to, epoch = l.epoch + 1 FROM free "
     "WHERE l.consumer = :consumer AND l.lane = free.lane AND l.epoch = free.epoch RETURNING l.lane, l.epoch"
 )
