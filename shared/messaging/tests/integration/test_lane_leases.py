@@ -220,12 +220,12 @@ async def test_in_real_time_a_newcomer_has_its_share_soon_and_a_dead_ones_lanes_
         assert all(len(member.held) == len(LANES) // len(lives) for member in members[: len(lives)])
 
     try:
-        for member, within in zip(members, (1.0, 1.9, 1.9), strict=True):
+        for member in members:
             lives.append(asyncio.create_task(life(member)))
-            await eventually(fair, within=within)
+            await eventually(fair, within=3.0)  # 1.3 s at most, where the machine is not busy
         lives.pop().cancel()  # killed, and does not release
         killed = time.monotonic()
-        await eventually(fair, within=3.0 + 1.9)
+        await eventually(fair, within=3.0 + 3.0)
         assert time.monotonic() - killed > 1.5, "its lease was not over"
     finally:
         for task in lives:
@@ -249,12 +249,17 @@ def test_hold_is_due_every_second_and_more_often_while_something_is_to_be_balanc
 async def test_a_lease_is_sure_for_less_than_the_database_grants(team: Team) -> None:
     member = team.join()
     assert not member.sure
-    await team.hold(member)
+
+    async def slow() -> None:
+        team.clock.now += 2
+
+    async with connect(team.engine) as connection:
+        assert await member.hold(Interrupted(connection, slow))
     sure = []
-    for seconds in (8.9, 0.2):
+    for seconds in (6.9, 0.2):
         team.clock.now += seconds
         sure.append(member.sure)
-    assert sure == [True, False]
+    assert sure == [True, False], "8.9 and 9.1 of 10 seconds after the question"
 
 
 # -- the fence ---------------------------------------------------------------------------------------------------------
@@ -300,8 +305,10 @@ async def test_a_lane_that_came_back_does_not_let_an_old_batch_pass(team: Team) 
     await team.hold(member)
     async with begin(team.engine) as connection:
         await member.check(connection, member.epochs(["orders/1"]))
+        assert member.renew_in > 0
         with pytest.raises(LaneLost):
             await member.check(connection, old)
+        assert member.renew_in == 0
 
 
 async def test_a_lane_whose_batch_is_being_committed_is_taken_after_that(team: Team) -> None:
@@ -384,6 +391,23 @@ async def test_an_answer_that_was_lost_is_asked_for_again(team: Team) -> None:
     assert (member.held, member.renew_in) == ({}, 0)
     await team.hold(member)
     assert set(member.held.values()) == {1}
+
+
+async def test_one_that_renews_at_this_moment_keeps_its_lanes(team: Team) -> None:
+    """Its time was over, and the other one does not wait to hear how that ends."""
+    late, other = team.join(), team.join()
+    await team.hold(late)
+    await team.expire(late)
+    async with begin(team.engine) as renewing:
+        team.clock.now += 1
+        await late.hold(renewing)
+        async with asyncio.timeout(5):
+            await team.hold(other)
+        assert other.held == {}
+    assert set(late.held.values()) == {1}
+    await team.hold(late)
+    assert len(late.held) == 12
+    await team.settle([late, other])
 
 
 async def test_many_members_that_ask_at_once_never_deadlock(team: Team) -> None:

@@ -32,15 +32,15 @@ LOOK = text(
 )
 # The lanes of which nobody else has become the owner since, always in the same order.
 _UNCHANGED = (
-    "SELECT o.lane, o.epoch FROM lane_lease o "
+    "SELECT o.lane FROM lane_lease o "
     "JOIN unnest(CAST(:lanes AS text[]), CAST(:epochs AS bigint[])) AS seen (lane, epoch) "
     "ON o.lane = seen.lane AND o.epoch = seen.epoch WHERE o.consumer = :consumer ORDER BY o.lane "
 )
 # A lane with whose records a transaction is under way is left for the next time.
 CHANGE = text(
-    f"WITH free AS ({_UNCHANGED}FOR NO KEY UPDATE OF o SKIP LOCKED) "  # noqa: S608 - constants
-    "UPDATE lane_lease l SET owner = :to, epoch = l.epoch + 1 FROM free "
-    "WHERE l.consumer = :consumer AND l.lane = free.lane AND l.epoch = free.epoch RETURNING l.lane, l.epoch"
+    f"WITH unused AS ({_UNCHANGED}FOR NO KEY UPDATE OF o SKIP LOCKED) "  # noqa: S608 - constants
+    "UPDATE lane_lease l SET owner = :to, epoch = l.epoch + 1 FROM unused "
+    "WHERE l.consumer = :consumer AND l.lane = unused.lane RETURNING l.lane, l.epoch"
 )
 CHECK = text(f"{_UNCHANGED}FOR SHARE OF o")
 LEAVE = text("DELETE FROM lane_member WHERE consumer = :consumer AND member = :owner")
