@@ -12,8 +12,8 @@ from ftgo_messaging.outbox.table import outbox_table, relay_lease_table, relay_p
 
 
 def messaging_tables(metadata: MetaData) -> None:
-    """Declare them: outbox, leases and positions of the relays, handled messages, dead letters, leases of lanes. Those of
-    sagas and gatherings are declared by the services that have some."""
+    """Declare them: outbox, leases and positions of the relays, handled messages, dead letters, leases of lanes. Those
+    of sagas and gatherings are declared by the services that have some."""
     for declare in (
         outbox_table,
         relay_lease_table,
