@@ -41,8 +41,9 @@ HEADERS = {
     m.TRACESTATE: "W3C trace context",
 }
 ABOUT = (
-    "Commands, replies and events. The headers are attributes of CloudEvents, as the binding of the broker writes them: "
-    "`ce_id` in Kafka, `cloudEvents:id` in AMQP, `id` or `ce-id` elsewhere; without a prefix the two of W3C's trace context."
+    "Commands, replies and events. The headers are attributes of CloudEvents, as the binding of the broker writes "
+    "them: `ce_id` in Kafka, `cloudEvents:id` in AMQP, `id` or `ce-id` elsewhere. Those of W3C's trace context have no "
+    "prefix."
 )
 ALWAYS = [m.ID, m.TYPE, m.SCHEMA, m.KIND, m.SOURCE, m.TIME, m.SUBJECT, m.CORRELATION_ID]
 

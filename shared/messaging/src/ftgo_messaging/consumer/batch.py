@@ -18,6 +18,7 @@ from prometheus_client import Counter
 from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.dead_letters import Key
 from ftgo_messaging.consumer.duplicates import Claim, claim, claim_and_look
+from ftgo_messaging.consumer.fence import Fence
 from ftgo_messaging.consumer.handlers import MessageHandlers
 from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.plan import Plan, parks, plan
@@ -49,11 +50,13 @@ class BatchProcessor:
         self.transactions = transactions
         self._consumer = handlers.consumer
         self._parking = frozenset(parking)
+        self._fence: Fence | None = None
 
-    async def process(self, batch: Sequence[Record], *, last_attempt: bool = False) -> None:
+    async def process(self, batch: Sequence[Record], *, last_attempt: bool = False, fence: Fence | None = None) -> None:
         """Handle the batch. Raises only transient errors: then nothing of the failing part has happened and the same
         records are to be given again. With ``last_attempt`` a message whose statement takes too long is not to be given
-        again: it becomes a dead letter."""
+        again: it becomes a dead letter. One batch at a time. ``fence`` begins each transaction."""
+        self._fence = fence
         decoded = [decode(received, self.handlers) for received in batch]
         tasks = [task for task in decoded if task is not None]
         HANDLED.labels(self._consumer, "ignored").inc(len(decoded) - len(tasks))
@@ -111,6 +114,8 @@ class BatchProcessor:
             return
 
         async def body(uow: UnitOfWork, connection: Connection) -> Plan:
+            if self._fence is not None:
+                await self._fence(connection)
             new, parked = await self._claim(connection, tasks)
             failpoint("inbox.claimed")
             decided = plan(tasks, new, parked, self._parking)

@@ -9,6 +9,8 @@ import structlog
 
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging.consumer.keeper import LaneKeeper
+from ftgo_messaging.consumer.lanes import LaneLeases
 from ftgo_messaging.consumer.progress import Progress
 from ftgo_messaging.consumer.reading import Reading
 from ftgo_messaging.consumer.redrive import Redriver
@@ -39,7 +41,8 @@ class ChannelConsumer:
     ``poison`` says what a dead letter means for the later messages of its key. By default commands wait behind it,
     and events and replies, which versions and ids guard, go on.
     ``instance`` names this process over its restarts, where the broker can use that (Kafka's static membership).
-    ``patience``: seconds without progress after which readiness says so and the subscription is begun anew."""
+    ``patience``: seconds without progress after which readiness says so and the subscription is begun anew.
+    ``lease_seconds``: how long a member that was killed keeps its lanes, where the broker does not assign them."""
 
     def __init__(
         self,
@@ -53,6 +56,7 @@ class ChannelConsumer:
         max_records: int = 500,
         poison: Poison | None = None,
         patience: float = 60.0,
+        lease_seconds: float = 10.0,
     ) -> None:
         channels = tuple(channels)
         self.name = name
@@ -61,7 +65,13 @@ class ChannelConsumer:
         processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
         self._redriver = Redriver(processor)
         self._progress = Progress(name, patience)
-        self._reading = Reading(name, processor, self.subscription, self._progress, max_records)
+        self._keeper: LaneKeeper | None = None
+        if not transport.traits.assigns:
+            lanes = [f"{channel}/{n}" for channel in self.channels for n in range(transport.lanes)]
+            leases = LaneLeases(name, lanes, lease_seconds)
+            self._keeper = LaneKeeper(leases, transactions.engine, self.subscription, self._interrupt)
+        fence = None if self._keeper is None else self._keeper.fence
+        self._reading = Reading(name, processor, self.subscription, self._progress, max_records, fence)
         self._task: asyncio.Task[None] | None = None
         self._refusal: BrokerRefuses | None = None
         self.running = False
@@ -75,11 +85,29 @@ class ChannelConsumer:
         self._task = asyncio.create_task(self._run(), name=f"consumer-{self.name}")
 
     async def _run(self) -> None:
+        if self._keeper is None:
+            await self._read()
+            return
+        keeping = asyncio.create_task(self._keeper.run(), name=f"lanes-{self.name}")
+        try:
+            await self._read()
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    def _interrupt(self) -> None:
+        self._reading.interrupt()
+
+    async def _read(self) -> None:
         failures = 0
         while not self._reading.stopping.is_set():
             try:
                 with contained():
-                    await (self._reading.round(_WAIT_SECONDS) if self.running else self._open())
+                    if not self.running:
+                        await self._open()
+                    if self._keeper is not None:
+                        await self._keeper.apply()
+                    await self._reading.round(_WAIT_SECONDS)
                 failures = 0
             except BrokerRefuses as refusal:
                 log.error("consumer.refused", consumer=self.name, error=str(refusal))
@@ -105,6 +133,8 @@ class ChannelConsumer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.subscription.close()
+        if self._keeper is not None:
+            await self._keeper.leave()
         self.running = False
 
     async def watch(self, every: float | None = None) -> None:

@@ -60,8 +60,8 @@ class Batch:
 
 class Subscription(Protocol):
     """One member of a consumer. One batch is out at a time: who has taken it settles or releases it before the next
-    ``take``. Each record is given at least once; again after a crash, with the same origin, before later ones of its
-    lane."""
+    ``take``, which may be cancelled. Each record is given at least once; again after a crash, with the same origin,
+    before later ones of its lane."""
 
     async def open(self) -> None:
         """Connect, and make what this consumer needs at the broker. Raises TransientError while that is away, and
@@ -88,7 +88,9 @@ class Subscription(Protocol):
 
     async def assign(self, lanes: Collection[str]) -> None:
         """Read these lanes (``CHANNEL/LANE``), and give up all others: nothing of them is in hand when this returns.
-        Called between batches, and only where the broker does not assign lanes itself (``Traits.assigns``)."""
+        Called between batches, and only where the broker does not assign lanes itself (``Traits.assigns``).
+
+        Of a new lane comes first what an earlier member had in hand, who may be paused, and still connected."""
         ...
 
     async def close(self) -> None:
@@ -139,9 +141,10 @@ class Traits:
 
 
 class Transport(Protocol):
-    """A broker at some address."""
+    """A broker at some address, with so many lanes in each channel."""
 
     traits: Traits
+    lanes: int
 
     def publisher(self, client: str) -> Publisher:
         """``client`` names the sender in the broker's logs."""

@@ -34,7 +34,7 @@ class KafkaTransport:
 
     def __init__(self, bootstrap: str, lanes: int = LANES, copies: int = 1) -> None:
         self.bootstrap = bootstrap
-        self._lanes = lanes
+        self.lanes = lanes
         self._copies = copies
 
     def publisher(self, client: str) -> KafkaPublisher:
@@ -51,7 +51,7 @@ class KafkaTransport:
         """A topic needs to know nothing of its readers."""
         try:
             await reach(self.bootstrap)
-            return await ensure_topics(self.bootstrap, [c.name for c in channels], self._lanes, self._copies)
+            return await ensure_topics(self.bootstrap, [c.name for c in channels], self.lanes, self._copies)
         except (KafkaError, OSError) as error:
             if passes(error):
                 raise TransientError(str(error) or type(error).__name__) from error
