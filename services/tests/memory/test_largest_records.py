@@ -27,7 +27,7 @@ from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_local.services import service_environment
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transports.kafka.codecs import MOST_BYTES

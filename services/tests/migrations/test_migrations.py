@@ -15,8 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 from ftgo_local.postgres import Postgres
+from ftgo_messaging import Aggregates
 from ftgo_messaging.outbox.table import OUTBOX_PUBLICATION
-from ftgo_messaging.transaction.aggregates import Aggregates
 from ftgo_service_kit.migrations import run_migrations
 from sqlalchemy import MetaData
 from sqlalchemy.dialects import postgresql

@@ -17,7 +17,7 @@ import pytest
 from ftgo_kitchen.application import tickets
 from ftgo_kitchen.domain.ticket import TicketNotFound
 from ftgo_kitchen.domain.ticket import WrongState as WrongTicketState
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_messaging.sagas import timeouts
 from ftgo_order.application.cancel_order import cancel_order
 from ftgo_order.application.create_order import CreateOrder, put_order

@@ -30,9 +30,8 @@ from ftgo_kitchen.adapters.tables import RESTAURANTS_TO_READ, TICKETS
 from ftgo_kitchen.domain.restaurant import Address, Restaurant
 from ftgo_kitchen.domain.ticket import Ticket
 from ftgo_kitchen.messaging.command_handlers import COMMANDS as KITCHEN
-from ftgo_messaging.consumer.handlers import MessageHandlers
+from ftgo_messaging import Message, MessageHandlers
 from ftgo_messaging.consumer.tasks import decode
-from ftgo_messaging.messages.message import Message
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
 from ftgo_messaging.testing.memory import Memory

@@ -13,9 +13,8 @@ import asyncpg
 import pytest
 from ftgo_local import roles
 from ftgo_local.postgres import Postgres
+from ftgo_messaging import Message, new_id
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.outbox.log_tailing import LogTailing
 from ftgo_messaging.outbox.relay import WakeUp

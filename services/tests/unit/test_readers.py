@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from apps import BUILT
 from ftgo_contracts.channels import ALL_CHANNELS, READERS
-from ftgo_messaging.consumer.runner import ChannelConsumer
+from ftgo_messaging import ChannelConsumer
 
 
 def test_the_consumers_of_each_channel_are_those_that_read_it() -> None:

@@ -5,20 +5,25 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.consumer.runner import ChannelConsumer
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.messages.replies import Failure, Reply, Success
+from ftgo_messaging import (
+    Aggregates,
+    Channel,
+    ChannelConsumer,
+    Command,
+    DomainError,
+    Failure,
+    Kind,
+    MessageHandlers,
+    Operation,
+    Reply,
+    Success,
+    Transactions,
+    UnitOfWork,
+    messaging_tables,
+    transport_at,
+)
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
-from ftgo_messaging.runtime.errors import DomainError
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.transaction.transactions import Operation, Transactions
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports import connect
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, Integer, MetaData, Table, Text, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -68,7 +73,7 @@ async def main(database_url: str, broker_url: str) -> list[str]:
     async with engine.begin() as connection:
         await connection.run_sync(METADATA.create_all)
         await connection.execute(text("INSERT INTO accounts VALUES ('ann', 100)"))
-    transport = connect(broker_url)
+    transport = transport_at(broker_url)
     await transport.declare([PAYMENTS, REPLIES], {PAYMENTS.name: ["payments"], REPLIES.name: ["answers"]})
     transactions, wake_up, publisher = Transactions(engine, "example"), WakeUp(), transport.publisher("example")
     transactions.after_commit.append(lambda _: wake_up.ring())

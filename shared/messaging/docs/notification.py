@@ -6,15 +6,8 @@ python docs/notification.py postgresql://... 127.0.0.1:9092
 import asyncio
 import sys
 
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.messages.replies import Success
+from ftgo_messaging import Channel, Command, Kind, MessageHandlers, Operation, Success, UnitOfWork, messaging_tables
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import MetaData
 
 TABLES = MetaData()

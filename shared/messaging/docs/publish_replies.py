@@ -7,17 +7,20 @@ import asyncio
 import sys
 from datetime import timedelta
 
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.gathering.collector import Collector, Gathering, close_forever, gatherings, gatherings_table
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.events import DomainEvent
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.messages.registry import reply_type
-from ftgo_messaging.messages.replies import Reply
+from ftgo_messaging import (
+    Channel,
+    Collector,
+    DomainEvent,
+    Kind,
+    MessageHandlers,
+    Operation,
+    Reply,
+    UnitOfWork,
+    messaging_tables,
+    reply_type,
+)
+from ftgo_messaging.gathering.collector import Gathering, close_forever, gatherings, gatherings_table
 from ftgo_messaging.testing.service import running
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import MetaData
 
 TABLES = MetaData()

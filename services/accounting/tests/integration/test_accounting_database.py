@@ -12,10 +12,10 @@ from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthoriz
 from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
 from ftgo_contracts.money import Money
+from ftgo_messaging import new_id
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.transaction import rows

@@ -12,9 +12,8 @@ from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthoriz
 from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
 from ftgo_contracts.consumer.events import ConsumerRegistered, PersonName
 from ftgo_contracts.money import Money
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import SAGA_ID, Message
-from ftgo_messaging.messages.replies import Success
+from ftgo_messaging import Message, Success, new_id
+from ftgo_messaging.messages.message import SAGA_ID
 from ftgo_messaging.testing.memory import Memory
 
 ASHA, ORDER, OTHER = new_id(), new_id(), new_id()

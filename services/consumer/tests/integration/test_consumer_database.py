@@ -9,10 +9,10 @@ from ftgo_consumer.messaging.command_handlers import COMMANDS
 from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.money import Money
+from ftgo_messaging import new_id
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.service import Service

@@ -9,7 +9,7 @@ from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerRegistered, ConsumerRenamed, ConsumerUnblocked
 from ftgo_contracts.consumer.replies import ConsumerVerificationFailed, ConsumerVerified
 from ftgo_contracts.money import Money
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_messaging.testing.memory import Memory
 
 ID = new_id()

@@ -8,10 +8,10 @@ import pytest
 from ftgo_contracts.channels import KITCHEN_COMMANDS
 from ftgo_contracts.kitchen import commands as c
 from ftgo_kitchen.messaging.command_handlers import COMMANDS
+from ftgo_messaging import new_id
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transports.port import Record

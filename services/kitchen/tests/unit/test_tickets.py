@@ -15,8 +15,8 @@ from ftgo_kitchen.application import restaurants, tickets
 from ftgo_kitchen.domain.restaurant import Address, InvalidMenu, MenuItem, Restaurant, RestaurantNotFound
 from ftgo_kitchen.domain.ticket import LineItem, ReadyByInThePast, Ticket, TicketNotFound, TicketState, WrongState
 from ftgo_kitchen.messaging import command_handlers as h
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import SAGA_ID, TYPE, Message
+from ftgo_messaging import Message, new_id
+from ftgo_messaging.messages.message import SAGA_ID, TYPE
 from ftgo_messaging.messages.registry import by_class
 from ftgo_messaging.testing.memory import Memory
 

@@ -16,12 +16,11 @@ from ftgo_contracts.consumer.events import (
 )
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated, RestaurantMenuRevised
 from ftgo_contracts.money import Money
+from ftgo_messaging import Operation, new_id
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transaction.transactions import Operation
 from ftgo_messaging.transports.port import Record
 from ftgo_order.application import order_steps
 from ftgo_order.messaging.event_handlers import REPLICAS

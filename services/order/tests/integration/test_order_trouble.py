@@ -13,12 +13,10 @@ from ftgo_contracts.channels import CONSUMER_EVENTS, RESTAURANT_EVENTS
 from ftgo_contracts.consumer.events import ConsumerBlocked, ConsumerEvent, ConsumerUnblocked, PersonName
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
 from ftgo_contracts.money import Money
+from ftgo_messaging import Channel, DomainEvent, new_id
 from ftgo_messaging.consumer.batch import BatchProcessor
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.events import DomainEvent
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.outbox import writer
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transports.port import Record

@@ -11,9 +11,8 @@ import pytest
 from ftgo_contracts.kitchen.events import MenuItem, RestaurantCreated
 from ftgo_contracts.money import Money
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import Operation, Transactions, new_id
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_order.adapters.replicas import replicate_restaurant
 from ftgo_order.application import order_steps
 from ftgo_order.http import waiting

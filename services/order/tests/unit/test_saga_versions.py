@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 from ftgo_contracts.money import Money
+from ftgo_messaging import Message, Saga, Success
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
-from ftgo_messaging.messages.message import Message
-from ftgo_messaging.messages.replies import Success
-from ftgo_messaging.sagas.definition import Saga
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation

@@ -7,10 +7,10 @@ from ftgo_contracts.accounting import commands as a
 from ftgo_contracts.consumer import commands as c
 from ftgo_contracts.kitchen import commands as k
 from ftgo_contracts.money import Money
+from ftgo_messaging import Failure, Success
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.registry import by_class, by_name
-from ftgo_messaging.messages.replies import Failure, Success
 from ftgo_messaging.sagas.instance import SagaState
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation

@@ -9,7 +9,7 @@ from ftgo_contracts.consumer.commands import VerifyConsumer
 from ftgo_contracts.kitchen.commands import BeginCancelTicket
 from ftgo_contracts.money import Money
 from ftgo_contracts.order import events
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_messaging.testing.memory import Memory
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS, ConsumerReplica, RestaurantReplica
 from ftgo_order.adapters.tables import IDEMPOTENCY_KEYS, ORDERS, IdempotencyKey, order_history

@@ -3,8 +3,7 @@ by the saga's id. A message with another key than its body says is not believed.
 
 from collections.abc import Collection, Mapping
 
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.message import Kind
+from ftgo_messaging import Channel, Kind
 
 CONSUMER_COMMANDS = Channel("consumer.commands", Kind.COMMAND, key=lambda c: c.consumer_id)
 KITCHEN_COMMANDS = Channel("kitchen.commands", Kind.COMMAND, key=lambda c: getattr(c, "order_id", None) or c.ticket_id)

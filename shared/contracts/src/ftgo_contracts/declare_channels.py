@@ -7,9 +7,8 @@ import sys
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from ftgo_messaging import BrokerRefuses, transport_at
 from ftgo_messaging.runtime.waiting import NotThere, wait_for
-from ftgo_messaging.transports import connect
-from ftgo_messaging.transports.port import BrokerRefuses
 
 from ftgo_contracts.channels import ALL_CHANNELS, READERS
 
@@ -20,7 +19,7 @@ def main() -> None:
     """Exit code 2 with a sentence when the environment is wrong, 1 with one when the broker refuses or never comes."""
     url = _broker_url()
     try:
-        transport = connect(url)
+        transport = transport_at(url)
     except BrokerRefuses as error:
         _refuse(f"FTGO_BROKER_URL: {error}")
     where = f"{transport.traits.name} at {urlsplit(url).netloc.rpartition('@')[2]}"

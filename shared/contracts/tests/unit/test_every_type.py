@@ -21,10 +21,9 @@ from ftgo_contracts.kitchen import replies as kitchen_replies
 from ftgo_contracts.money import Money
 from ftgo_contracts.order import events as order_events
 from ftgo_contracts.types import Id, Quantity
+from ftgo_messaging import Failure, Kind, Reply
 from ftgo_messaging.messages import codec
-from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.messages.registry import by_class, by_name
-from ftgo_messaging.messages.replies import Failure, Reply
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -27,9 +27,9 @@ from ftgo_contracts.kitchen import events as _kitchen_events  # noqa: F401
 from ftgo_contracts.money import Money
 from ftgo_contracts.order import events as _order_events  # noqa: F401
 from ftgo_contracts.types import Id, Quantity
+from ftgo_messaging import Reply
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages.registry import MessageType, by_class, by_name
-from ftgo_messaging.messages.replies import Reply
 
 GOLDEN = Path(__file__).parent / "golden"
 REPLY_MODULES = (

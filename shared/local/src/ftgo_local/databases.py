@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import asyncpg
 import typer
+from ftgo_messaging import DomainError
 from ftgo_messaging.runtime.connection import Connection
-from ftgo_messaging.runtime.errors import DomainError, is_transient, sqlstate
+from ftgo_messaging.runtime.errors import is_transient, sqlstate
 
 from ftgo_local.console import failure_lines
 from ftgo_local.errors import NotRunningError, PlatformError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 
 import httpx
-from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging import TransientError
 from ftgo_messaging.runtime.waiting import NotThere, wait_for
 from ftgo_messaging.transports.kafka.reach import CURE, passes, reach
 

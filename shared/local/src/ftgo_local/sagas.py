@@ -14,11 +14,9 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
+from ftgo_messaging import Operation, Orchestrator, Transactions, UnitOfWork
 from ftgo_messaging.sagas import timeouts
 from ftgo_messaging.sagas.instance import SagaInstance
-from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.transaction.transactions import Operation, Transactions
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text

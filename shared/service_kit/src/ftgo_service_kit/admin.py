@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request
+from ftgo_messaging import DomainError
 from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.dead_letters import UNRESOLVED
 from ftgo_messaging.consumer.letter import DeadLetter, State, document
 from ftgo_messaging.runtime.connection import Connection, begin, connect
-from ftgo_messaging.runtime.errors import DomainError
 
 from ftgo_service_kit.bearer import Bearer
 from ftgo_service_kit.paging import NOT_OURS, BadCursor

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging import Message
 from ftgo_messaging.transports.port import Publisher, Sent
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from ftgo_messaging import DomainError
 from ftgo_messaging.runtime.contained import contained
-from ftgo_messaging.runtime.errors import DomainError, Overloaded, is_transient
+from ftgo_messaging.runtime.errors import Overloaded, is_transient
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -11,17 +11,20 @@ from typing import Any
 import structlog
 import uvloop
 from fastapi import FastAPI
+from ftgo_messaging import (
+    Channel,
+    ChannelConsumer,
+    GroupCommit,
+    MessageHandlers,
+    Transactions,
+    UnitOfWork,
+    transport_at,
+)
 from ftgo_messaging.consumer.consumer import Consumer
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.consumer.runner import ChannelConsumer
-from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.bound import OutboxBound
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
-from ftgo_messaging.transaction.transactions import GroupCommit, Transactions
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports import connect
 from ftgo_messaging.upkeep import retention
 from ftgo_messaging.upkeep.unresolved import Unresolved
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -81,7 +84,7 @@ class Service:
             admit=self.outbox_bound.admit,
         )
         self.wake_up = WakeUp()
-        self.transport = connect(settings.broker_url)
+        self.transport = transport_at(settings.broker_url)
         self.publisher = self.transport.publisher(f"ftgo-{name}-relay")
         self._observed = ObservedPublisher(self.publisher)
         self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up)

@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ftgo_messaging.transports import connect
-from ftgo_messaging.transports.port import BrokerRefuses
+from ftgo_messaging import BrokerRefuses, transport_at
 from pydantic import AliasChoices, Field, FilePath, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -80,7 +79,7 @@ class ServiceSettings(BaseSettings):
     def _names_a_broker(cls, url: str) -> str:
         url = url if "://" in url else f"kafka://{url}"
         try:
-            connect(url)
+            transport_at(url)
         except BrokerRefuses as error:
             raise ValueError(str(error)) from error
         return url

@@ -12,13 +12,11 @@ import httpx
 import pytest
 import structlog
 from ftgo_local.postgres import Postgres
+from ftgo_messaging import Channel, DomainEvent, Kind, new_id
 from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.consumer.letter import State
 from ftgo_messaging.consumer.tables import dead_letters_table
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.events import DomainEvent
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import ID, TYPE, Kind
+from ftgo_messaging.messages.message import ID, TYPE
 from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.transports.port import Record
 from ftgo_service_kit.app import create_app

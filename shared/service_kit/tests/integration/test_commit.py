@@ -8,13 +8,11 @@ import pytest
 from fastapi import APIRouter, Request
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
+from ftgo_messaging import Operation, UnitOfWork, new_id
 from ftgo_messaging.consumer.duplicates import Claim, claim
 from ftgo_messaging.consumer.tables import processed_messages_table
-from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.database import WRITES
 from ftgo_service_kit.service import Service

@@ -20,12 +20,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from ftgo_local.kafka import Kafka
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import messaging_tables, new_id
 from ftgo_messaging.runtime.failpoints import EXIT_CODE, POINTS
 from ftgo_messaging.sagas.instance import saga_instances_table
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transports.kafka.topics import ensure_topics
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool

@@ -7,10 +7,8 @@ import httpx
 import pytest
 from fastapi import APIRouter, Request
 from ftgo_local.postgres import Postgres
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import Operation, UnitOfWork, new_id
 from ftgo_messaging.outbox.table import outbox_table
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 from ftgo_service_kit.settings import ServiceSettings

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from ftgo_contracts.money import Money
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_messaging.transports.port import Sent
 from ftgo_service_kit.database import async_url
 from ftgo_service_kit.observed import ObservedPublisher

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import new_id
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.json_body import MOST_FIELDS, JsonRouter
 from ftgo_service_kit.schemas import ABSENT_IF_BLANK, ApiModel, Email, Text, Time

@@ -8,7 +8,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from ftgo_messaging.runtime.errors import DomainError, Overloaded, StaleAggregate
+from ftgo_messaging import DomainError
+from ftgo_messaging.runtime.errors import Overloaded, StaleAggregate
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.body_limit import MAX_BODY, LimitBody
 from ftgo_service_kit.problems import NotFound, Unprocessable

@@ -9,9 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from ftgo_contracts.money import Money
+from ftgo_messaging import Aggregates, messaging_tables
 from ftgo_messaging.messages import codec
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, DateTime, Integer, MetaData, Numeric, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS
 from ftgo_accounting.application.ledger import record

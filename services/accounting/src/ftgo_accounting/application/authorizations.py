@@ -5,9 +5,7 @@ exceed the limit together. All three may be repeated under a new message id, how
 """
 
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.transaction.aggregates import Refs
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Refs, UnitOfWork, new_id
 
 from ftgo_accounting.adapters.tables import ACCOUNTS, AUTHORIZATIONS
 from ftgo_accounting.application.ledger import record

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from ftgo_contracts.accounting import events
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS, account_entries, entry_to_row
 from ftgo_accounting.domain.account import Account, Entry, EntryType

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 from ftgo_accounting.domain.account import AccountIsDisabled, InsufficientCredit, PaymentRefused
 

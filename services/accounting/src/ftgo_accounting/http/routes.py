@@ -5,8 +5,7 @@ from typing import Annotated
 
 from fastapi import Path, Request
 from ftgo_contracts.money import Money
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Operation, UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
 from ftgo_service_kit.schemas import UuidStr

@@ -2,10 +2,8 @@
 
 from ftgo_contracts.accounting.commands import AuthorizePayment, ReverseAuthorization, ReviseAuthorization
 from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.message import SAGA_ID, Message
-from ftgo_messaging.messages.replies import Reply, Success
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Message, MessageHandlers, Reply, Success, UnitOfWork
+from ftgo_messaging.messages.message import SAGA_ID
 
 from ftgo_accounting.application import authorizations
 from ftgo_accounting.application.authorizations import needs

@@ -1,8 +1,7 @@
 """The events of others that accounting listens to."""
 
 from ftgo_contracts.consumer.events import ConsumerRegistered
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import MessageHandlers, UnitOfWork
 
 from ftgo_accounting.adapters.tables import ACCOUNTS
 from ftgo_accounting.application.accounts import open_account

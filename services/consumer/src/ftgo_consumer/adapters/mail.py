@@ -5,7 +5,7 @@ is the record; a crash between the commit and the line in the log loses the line
 """
 
 import structlog
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_consumer.adapters.tables import outbound_mail
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.upkeep.tables import messaging_tables
+from ftgo_messaging import Aggregates, messaging_tables
 from sqlalchemy import BigInteger, Column, DateTime, Identity, Integer, MetaData, Numeric, Table, Text, Uuid
 
 from ftgo_consumer.domain.consumer import Consumer, ConsumerStatus

@@ -10,7 +10,7 @@ from ftgo_contracts.consumer.events import (
     ConsumerUnblocked,
     PersonName,
 )
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_consumer.adapters.tables import CONSUMERS
 from ftgo_consumer.domain.consumer import Consumer, ConsumerNotFound

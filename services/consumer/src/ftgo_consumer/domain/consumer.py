@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 DEFAULT_ORDER_LIMIT = Money.of("1000.00")
 

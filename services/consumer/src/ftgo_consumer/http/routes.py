@@ -5,10 +5,8 @@ from typing import Annotated
 
 from fastapi import Path, Request, Response
 from ftgo_contracts.money import Money
-from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging import Operation, UnitOfWork, new_id
 from ftgo_messaging.transaction import rows
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.problems import responses
 from ftgo_service_kit.schemas import UuidStr

@@ -4,9 +4,7 @@ from datetime import UTC, datetime
 
 from ftgo_contracts.consumer.commands import NotifyConsumer, VerifyConsumer
 from ftgo_contracts.consumer.replies import ConsumerVerificationFailed, ConsumerVerified
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.replies import Reply
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import MessageHandlers, Reply, UnitOfWork
 
 from ftgo_consumer.adapters.tables import CONSUMERS_TO_READ, outbound_mail
 from ftgo_consumer.domain.consumer import VerificationFailed

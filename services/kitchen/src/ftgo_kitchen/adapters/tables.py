@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ftgo_messaging import Aggregates, messaging_tables
 from ftgo_messaging.messages import codec
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSON
 

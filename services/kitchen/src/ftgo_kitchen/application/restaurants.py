@@ -2,7 +2,7 @@
 
 from ftgo_contracts.kitchen import events
 from ftgo_contracts.types import Address
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_kitchen.adapters.tables import RESTAURANTS
 from ftgo_kitchen.domain.restaurant import MenuItem, Restaurant, RestaurantNotFound

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftgo_contracts.kitchen import events
 from ftgo_contracts.kitchen.commands import CreateTicket, TicketLineItem
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_kitchen.adapters.tables import RESTAURANTS_TO_READ, TICKETS, ticket_history
 from ftgo_kitchen.domain.ticket import LineItem, Ticket, TicketNotFound, TicketState, WrongState

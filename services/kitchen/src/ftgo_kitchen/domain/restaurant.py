@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 
 class RestaurantNotFound(DomainError):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 
 class TicketNotFound(DomainError):

@@ -4,9 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Operation, UnitOfWork, new_id
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor
 from ftgo_service_kit.problems import responses

@@ -2,11 +2,8 @@
 
 from ftgo_contracts.kitchen import commands as c
 from ftgo_contracts.kitchen.replies import TicketCreated, TicketRefused
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.message import SAGA_ID, Message
-from ftgo_messaging.messages.replies import Reply
-from ftgo_messaging.transaction.aggregates import Refs
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Message, MessageHandlers, Refs, Reply, UnitOfWork
+from ftgo_messaging.messages.message import SAGA_ID
 
 from ftgo_kitchen.adapters.tables import RESTAURANTS_TO_READ, TICKETS
 from ftgo_kitchen.application import tickets

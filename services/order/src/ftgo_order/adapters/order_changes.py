@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import structlog
+from ftgo_messaging import UnitOfWork
 from ftgo_messaging.runtime.errors import Overloaded
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_service_kit.shared_reads import SharedReads
 from prometheus_client import Gauge
 from sqlalchemy.ext.asyncio import AsyncEngine

@@ -1,6 +1,6 @@
 """Orders as numbers. What a process has committed is counted, once; repeated requests and messages change nothing."""
 
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 from prometheus_client import Counter
 
 from ftgo_order.adapters.tables import order_history

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
+from ftgo_messaging import Aggregates
 from ftgo_messaging.runtime.connection import connect
 from ftgo_messaging.transaction import rows
-from ftgo_messaging.transaction.aggregates import Aggregates
 from sqlalchemy import JSON, Column, Text, cast, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 

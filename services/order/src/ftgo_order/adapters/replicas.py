@@ -11,10 +11,9 @@ from typing import Any
 
 from ftgo_contracts.consumer.events import ConsumerEvent
 from ftgo_contracts.kitchen.events import RestaurantEvent
+from ftgo_messaging import Aggregates, UnitOfWork
 from ftgo_messaging.messages import codec
 from ftgo_messaging.runtime.errors import Undecodable
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from sqlalchemy import text
 
 from ftgo_order.adapters.tables import consumer_replicas, restaurant_replicas

@@ -1,6 +1,6 @@
 """Begin to cancel an order. Whether it is cancelled, the kitchen decides; the saga brings the answer."""
 
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_order import sagas
 from ftgo_order.adapters.tables import ORDERS

@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 
 from ftgo_contracts.money import Money
 from ftgo_contracts.order.events import OrderCreated
+from ftgo_messaging import DomainError, Refs, UnitOfWork
 from ftgo_messaging.messages import codec
-from ftgo_messaging.runtime.errors import DomainError
-from ftgo_messaging.transaction.aggregates import Refs
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS

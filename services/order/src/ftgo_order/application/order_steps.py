@@ -6,7 +6,7 @@ Each may be repeated; a repetition writes nothing and publishes nothing.
 from collections.abc import Callable
 
 from ftgo_contracts.order import events
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application.recording import contract_lines, publish, record

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftgo_contracts import types as contract
 from ftgo_contracts.order import events
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS, optional_json, order_history
 from ftgo_order.domain.order import Address, Order, OrderLineItem

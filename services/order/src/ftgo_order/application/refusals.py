@@ -4,8 +4,7 @@ What is not known is no proof. A consumer's registration may still be on its way
 at all: the sagas ask the owner, with the same command at both doors.
 """
 
-from ftgo_messaging.runtime.errors import DomainError
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import DomainError, UnitOfWork
 
 from ftgo_order.adapters.replicas import CONSUMERS
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from ftgo_contracts.order.events import OrderRevisionProposed
-from ftgo_messaging.transaction.aggregates import Refs
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Refs, UnitOfWork
 
 from ftgo_order import sagas
 from ftgo_order.adapters.replicas import CONSUMERS, RESTAURANTS

@@ -18,7 +18,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 
 class OrderNotFound(DomainError):

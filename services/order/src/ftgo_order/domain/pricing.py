@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ftgo_contracts.money import Money
-from ftgo_messaging.runtime.errors import DomainError
+from ftgo_messaging import DomainError
 
 from ftgo_order.domain.order import OrderLineItem, total_of
 

@@ -4,8 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.transaction.transactions import Operation
+from ftgo_messaging import Operation, new_id
 from ftgo_service_kit.header_fields import none_match
 from ftgo_service_kit.json_body import JsonRouter
 from ftgo_service_kit.paging import decode_cursor, encode_cursor

@@ -11,9 +11,8 @@ from ftgo_contracts.consumer.events import (
     ConsumerUnblocked,
 )
 from ftgo_contracts.kitchen.events import RestaurantCreated, RestaurantEvent, RestaurantMenuRevised
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.message import SEQUENCE, Message
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Message, MessageHandlers, UnitOfWork
+from ftgo_messaging.messages.message import SEQUENCE
 
 from ftgo_order.adapters.replicas import replicate_consumer, replicate_restaurant
 

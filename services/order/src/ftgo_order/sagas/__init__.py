@@ -3,8 +3,7 @@
 from ftgo_contracts.accounting.replies import PaymentAuthorized, PaymentDeclined
 from ftgo_contracts.consumer.replies import ConsumerVerificationFailed, ConsumerVerified
 from ftgo_contracts.kitchen.replies import TicketCreated, TicketRefused
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.replies import Failure, Success
+from ftgo_messaging import Failure, MessageHandlers, Success
 
 from ftgo_order.sagas import cancel_order, create_order, revise_order
 from ftgo_order.sagas.orchestration import ORCHESTRATOR

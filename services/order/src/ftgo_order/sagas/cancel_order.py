@@ -3,8 +3,7 @@
 from ftgo_contracts.accounting.commands import ReverseAuthorization
 from ftgo_contracts.channels import CANCEL_ORDER_REPLIES
 from ftgo_contracts.kitchen.commands import BeginCancelTicket, ConfirmCancelTicket, UndoBeginCancelTicket
-from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Saga, SagaStep, StepKind, UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application import order_steps

@@ -5,8 +5,7 @@ from ftgo_contracts.channels import CREATE_ORDER_REPLIES
 from ftgo_contracts.consumer.commands import NotifyConsumer
 from ftgo_contracts.kitchen.commands import CancelCreateTicket, ConfirmCreateTicket, CreateTicket, TicketLineItem
 from ftgo_contracts.money import Money
-from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Saga, SagaStep, StepKind, UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application import order_steps

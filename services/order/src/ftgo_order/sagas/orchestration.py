@@ -7,10 +7,8 @@ import msgspec
 from ftgo_contracts.consumer.commands import VerifyConsumer
 from ftgo_contracts.kitchen.commands import TicketLineItem
 from ftgo_contracts.money import Money
-from ftgo_messaging.messages.replies import Failure
-from ftgo_messaging.sagas.definition import SagaStep
+from ftgo_messaging import Failure, Orchestrator, SagaStep
 from ftgo_messaging.sagas.instance import saga_instances
-from ftgo_messaging.sagas.orchestrator import Orchestrator
 
 from ftgo_order.adapters.tables import SAGA_INSTANCES
 from ftgo_order.domain.order import OrderLineItem

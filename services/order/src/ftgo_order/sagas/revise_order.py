@@ -10,8 +10,7 @@ from ftgo_contracts.kitchen.commands import (
     UndoBeginReviseTicket,
 )
 from ftgo_contracts.money import Money
-from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Saga, SagaStep, StepKind, UnitOfWork
 
 from ftgo_order.adapters.tables import ORDERS
 from ftgo_order.application import order_steps

@@ -1,7 +1,6 @@
 """Commands to the Accounting service."""
 
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.replies import Success
+from ftgo_messaging import Command, Success
 
 from ftgo_contracts.accounting.replies import PaymentAuthorized
 from ftgo_contracts.channels import (

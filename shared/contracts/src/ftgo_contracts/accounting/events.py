@@ -1,6 +1,6 @@
 """Events of the Accounting service, keyed by the account's id, which is its consumer's id."""
 
-from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging import DomainEvent
 
 from ftgo_contracts.channels import ACCOUNT_EVENTS
 from ftgo_contracts.money import Money

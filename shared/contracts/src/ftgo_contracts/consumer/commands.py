@@ -1,7 +1,6 @@
 """Commands to the Consumer service."""
 
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.replies import Success
+from ftgo_messaging import Command, Success
 
 from ftgo_contracts.channels import CONSUMER_COMMANDS, CREATE_ORDER_REPLIES, REVISE_ORDER_REPLIES
 from ftgo_contracts.consumer.replies import ConsumerVerified

@@ -1,7 +1,7 @@
 """Events of the Consumer service, keyed by the consumer's id."""
 
 import msgspec
-from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging import DomainEvent
 
 from ftgo_contracts.channels import CONSUMER_EVENTS
 from ftgo_contracts.types import Id

@@ -1,7 +1,6 @@
 """Replies of the Consumer service."""
 
-from ftgo_messaging.messages.registry import reply_type
-from ftgo_messaging.messages.replies import Failure, Reply
+from ftgo_messaging import Failure, Reply, reply_type
 
 
 @reply_type("ftgo.consumer.reply.ConsumerVerified")

@@ -1,8 +1,7 @@
 """Commands to the Kitchen service. A ticket's id is its order's id."""
 
 import msgspec
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.replies import Success
+from ftgo_messaging import Command, Success
 
 from ftgo_contracts.channels import (
     CANCEL_ORDER_REPLIES,

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 import msgspec
-from ftgo_messaging.messages.events import DomainEvent
+from ftgo_messaging import DomainEvent
 
 from ftgo_contracts.channels import RESTAURANT_EVENTS, TICKET_EVENTS
 from ftgo_contracts.kitchen.commands import TicketLineItem

@@ -14,7 +14,7 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.transaction.transactions import Transactions
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 
 
 @asynccontextmanager
@@ -29,7 +29,7 @@ async def running(
     engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-    transport = connect(broker_url)
+    transport = transport_at(broker_url)
     readers: dict[str, list[str]] = {}
     for channel, handlers in listening:
         readers.setdefault(channel.name, []).append(handlers.consumer)

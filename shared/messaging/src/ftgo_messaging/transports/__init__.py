@@ -18,7 +18,7 @@ PACKAGES = {
 """The scheme of a broker's URL, and the package that speaks to it."""
 
 
-def connect(url: str) -> Transport:
+def transport_at(url: str) -> Transport:
     """The broker at this URL, by its scheme. Opens no connection. Raises BrokerRefuses, with a sentence, for a scheme
     that nobody knows and for a client that is not installed."""
     scheme = urlsplit(url).scheme

@@ -5,14 +5,7 @@ import os
 import sys
 
 from fastapi import APIRouter, FastAPI, Request
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.consumer.runner import ChannelConsumer
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.events import DomainEvent
-from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.transaction.transactions import Operation
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
+from ftgo_messaging import Channel, ChannelConsumer, DomainEvent, Kind, MessageHandlers, Operation, UnitOfWork, new_id
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.service import Part, Service

@@ -1,9 +1,9 @@
 """python -m trip_service: HTTP, saga, participant, relay and reconciler in one process, to be made to fail."""
 
 from fastapi import APIRouter, Request
+from ftgo_messaging import Operation
 from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.sagas.recovery import reconcile_forever
-from ftgo_messaging.transaction.transactions import Operation
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 from ftgo_service_kit.settings import ServiceSettings, read_settings

@@ -6,17 +6,21 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
-from ftgo_messaging.consumer.handlers import MessageHandlers
-from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.commands import Command
-from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.messages.replies import Success
-from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
+from ftgo_messaging import (
+    Aggregates,
+    Channel,
+    Command,
+    Kind,
+    MessageHandlers,
+    Orchestrator,
+    Saga,
+    SagaStep,
+    StepKind,
+    Success,
+    UnitOfWork,
+    messaging_tables,
+)
 from ftgo_messaging.sagas.instance import saga_instances, saga_instances_table
-from ftgo_messaging.sagas.orchestrator import Orchestrator
-from ftgo_messaging.transaction.aggregates import Aggregates
-from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.upkeep.tables import messaging_tables
 from sqlalchemy import Column, MetaData, Table, Text, Uuid
 
 CASE = os.environ.get("FTGO_TRIP_CASE", "trip")
