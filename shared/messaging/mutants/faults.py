@@ -352,14 +352,14 @@ PLANTED = (
     ),
     Fault(
         "the next command keeps the deadline of the one before",
-        "sagas/orchestrator.py",
+        "sagas/steps.py",
         "            due_in=definition.patience.total_seconds(),\n",
         "",
         f"{_SAGAS}::test_every_command_has_a_time_of_its_own",
     ),
     Fault(
         "the next command keeps the reminders of the one before",
-        "sagas/orchestrator.py",
+        "sagas/steps.py",
         "            attempts=1,\n",
         "",
         f"{_SAGAS}::test_every_command_has_a_time_of_its_own",
@@ -367,8 +367,8 @@ PLANTED = (
     Fault(
         "a step that was refused is taken back",
         "sagas/orchestrator.py",
-        '", self._now())\n            await self._go_back(definition, instance, data, index - 1, uow)',
-        '", self._now())\n            await self._go_back(definition, instance, data, index, uow)',
+        '", self._steps.now())\n            await self._steps.go_back(definition, instance, data, index - 1, uow)',
+        '", self._steps.now())\n            await self._steps.go_back(definition, instance, data, index, uow)',
         f"{_SAGAS}::test_a_refused_first_step_undoes_only_what_was_before_it",
     ),
     Fault(
@@ -380,7 +380,7 @@ PLANTED = (
     ),
     Fault(
         "the first step is never taken back",
-        "sagas/orchestrator.py",
+        "sagas/steps.py",
         "while index >= 0:",
         "while index > 0:",
         f"{_SAGAS}::test_a_refused_pivot_undoes_everything_backwards",

@@ -13,7 +13,8 @@ from ftgo_messaging.messages.replies import Failure, Reply, Success
 from ftgo_messaging.runtime.errors import Undecodable
 from ftgo_messaging.sagas.definition import InvalidSaga, Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaState, saga_instances, saga_instances_table
-from ftgo_messaging.sagas.orchestrator import DROPPED, ENDED, RESENT, TURNED, Orchestrator
+from ftgo_messaging.sagas.orchestrator import DROPPED, RESENT, TURNED, Orchestrator
+from ftgo_messaging.sagas.steps import ENDED
 from ftgo_messaging.sagas.timeouts import PastItsPivot, SagaHasEnded, SagaNotFound, compensate, remind, retry
 from ftgo_messaging.testing.memory import Memory
 from ftgo_messaging.testing.sagas import SagaConversation

@@ -7,7 +7,7 @@ other finds that it is too late.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -22,19 +22,15 @@ from ftgo_messaging.messages.replies import Failure, Reply
 from ftgo_messaging.runtime.errors import Undecodable
 from ftgo_messaging.sagas.definition import Saga, SagaStep, StepKind
 from ftgo_messaging.sagas.instance import SagaInstance, SagaState, noted
+from ftgo_messaging.sagas.steps import Steps, utc_now
 from ftgo_messaging.transaction.aggregates import Aggregates, Refs
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 log = structlog.get_logger("ftgo.saga")
 
-ENDED = Counter("ftgo_sagas_ended_total", "Sagas by how they ended", ["type", "state"])
 DROPPED = Counter("ftgo_saga_replies_dropped_total", "Replies that answered no awaited command", ["type"])
 RESENT = Counter("ftgo_saga_commands_resent_total", "Commands sent again after their deadline", ["type"])
 TURNED = Counter("ftgo_sagas_turned_back_total", "Sagas that turned to compensation without an answer", ["type"])
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
 
 
 class Orchestrator:
@@ -46,11 +42,11 @@ class Orchestrator:
         self,
         instances: Aggregates[SagaInstance],
         definitions: Iterable[Saga[Any]] = (),
-        now: Callable[[], datetime] = _utc_now,
+        now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.instances = instances
         self._definitions: dict[tuple[str, int], Saga[Any]] = {}
-        self._now = now
+        self._steps = Steps(instances, now)
         for definition in definitions:
             self.register(definition)
 
@@ -91,7 +87,7 @@ class Orchestrator:
             history=(),
             version=0,
         )
-        await self._go_forward(definition, instance, data, 0, uow)
+        await self._steps.go_forward(definition, instance, data, 0, uow)
         return instance.saga_id
 
     def handlers(self, consumer: str, replies: Iterable[type]) -> MessageHandlers:
@@ -127,7 +123,7 @@ class Orchestrator:
             raise Undecodable(f"reply {message.id} to the unknown saga {saga_id!r}")
         if message.headers.get(m.IN_REPLY_TO) != instance.awaited_command or instance.awaited_command is None:
             DROPPED.labels(instance.type).inc()
-            self._save(instance, uow, f"dropped {message.type}")
+            self._steps.save(instance, uow, f"dropped {message.type}")
             return
         definition = self.definition(instance)
         data = codec.decode(instance.data, definition.data)
@@ -144,99 +140,28 @@ class Orchestrator:
         if not isinstance(reply, Failure):
             fold = step.on_reply.get(type(reply))
             data = fold(data, reply) if fold else data
-            instance = noted(instance, step.name, "done", self._now())
-            await self._go_forward(definition, instance, data, index + 1, uow)
+            instance = noted(instance, step.name, "done", self._steps.now())
+            await self._steps.go_forward(definition, instance, data, index + 1, uow)
         elif step.kind is StepKind.RETRIABLE:
             # A retriable step may not be refused. Keep the deadline: the reconciler asks again, with a new id.
             log.warning("saga.retriable_refused", saga=instance.saga_id, step=step.name, reason=reply.reason)
             waiting = replace(instance, awaited_command=None)
-            self._save(waiting, uow, f"refused {reply.reason}", data)
+            self._steps.save(waiting, uow, f"refused {reply.reason}", data)
         else:
             data = step.on_failure(data, reply) if step.on_failure else data
             instance = replace(instance, state=SagaState.COMPENSATING)
-            instance = noted(instance, step.name, f"failed {reply.reason}", self._now())
-            await self._go_back(definition, instance, data, index - 1, uow)
+            instance = noted(instance, step.name, f"failed {reply.reason}", self._steps.now())
+            await self._steps.go_back(definition, instance, data, index - 1, uow)
 
     async def _on_compensated(
         self, definition: Saga[Any], instance: SagaInstance, data: Any, index: int, reply: Reply, uow: UnitOfWork
     ) -> None:
         if isinstance(reply, Failure):
             log.warning("saga.compensation_refused", saga=instance.saga_id, step=instance.step, reason=reply.reason)
-            self._save(replace(instance, awaited_command=None), uow, f"compensation refused {reply.reason}", data)
+            self._steps.save(replace(instance, awaited_command=None), uow, f"compensation refused {reply.reason}", data)
             return
-        instance = noted(instance, instance.step, "compensated", self._now())
-        await self._go_back(definition, instance, data, index - 1, uow)
-
-    async def _go_forward(
-        self, definition: Saga[Any], instance: SagaInstance, data: Any, index: int, uow: UnitOfWork
-    ) -> None:
-        """Run local steps from ``index`` on until a command has to be awaited, or the saga is complete."""
-        while index < len(definition.steps):
-            step = definition.steps[index]
-            if step.command is not None:
-                self._ask(definition, instance, step, step.command(data), data, uow)
-                return
-            if step.local is not None:
-                await step.local(data, uow)
-                instance = noted(instance, step.name, "done", self._now())
-            index += 1
-        self._end(instance, SagaState.COMPLETED, data, uow)
-
-    async def _go_back(
-        self, definition: Saga[Any], instance: SagaInstance, data: Any, index: int, uow: UnitOfWork
-    ) -> None:
-        """Undo steps from ``index`` down to the first."""
-        while index >= 0:
-            step = definition.steps[index]
-            if step.taken_back_by is not None:
-                self._ask(definition, instance, step, step.taken_back_by(data), data, uow)
-                return
-            if step.undo is not None:
-                await step.undo(data, uow)
-                instance = noted(instance, step.name, "undone", self._now())
-            index -= 1
-        self._end(instance, SagaState.COMPENSATED, data, uow)
-
-    def _ask(
-        self,
-        definition: Saga[Any],
-        instance: SagaInstance,
-        step: SagaStep[Any],
-        command: Any,
-        data: Any,
-        uow: UnitOfWork,
-    ) -> None:
-        awaited = self._send(definition, instance, command, None, uow)
-        asked = replace(
-            instance,
-            step=step.name,
-            awaited_command=awaited,
-            due_in=definition.patience.total_seconds(),
-            attempts=1,
-        )
-        self._save(asked, uow, f"asked {type(command).__name__}", data)
-
-    @staticmethod
-    def _send(
-        definition: Saga[Any], instance: SagaInstance, command: Any, message_id: str | None, uow: UnitOfWork
-    ) -> str:
-        return uow.send(
-            command,
-            reply_channel=definition.reply_channel,
-            saga_type=definition.type,
-            saga_id=instance.saga_id,
-            message_id=message_id,
-        )
-
-    def _end(self, instance: SagaInstance, state: SagaState, data: Any, uow: UnitOfWork) -> None:
-        ENDED.labels(instance.type, state.value).inc()
-        self._save(replace(instance, state=state, awaited_command=None), uow, state.value.lower(), data)
-
-    def _save(self, instance: SagaInstance, uow: UnitOfWork, what: str, data: Any = None) -> None:
-        if data is not None:
-            instance = replace(instance, data=codec.encode(data))
-        instance = noted(instance, instance.step, what, self._now())
-        uow.save(self.instances, replace(instance, version=instance.version + 1))
+        instance = noted(instance, instance.step, "compensated", self._steps.now())
+        await self._steps.go_back(definition, instance, data, index - 1, uow)
 
     # -- when no answer comes -------------------------------------------------------------------------------------
 
@@ -265,13 +190,13 @@ class Orchestrator:
         if make is None:
             raise LookupError(f"saga {instance.saga_id} waits in the step {step.name}, which asks nothing")
         command = make(codec.decode(instance.data, definition.data))
-        awaited = self._send(definition, instance, command, None if new_id else instance.awaited_command, uow)
+        awaited = self._steps.send(definition, instance, command, None if new_id else instance.awaited_command, uow)
         RESENT.labels(instance.type).inc()
         wait = definition.patience.total_seconds() * 2 ** min(instance.attempts, 5)
         again = replace(instance, awaited_command=awaited, due_in=wait, attempts=instance.attempts + 1)
         if self.is_stuck(again) and not self.is_stuck(instance):
             log.error("saga.stuck", saga=instance.saga_id, step=step.name, state=instance.state.value)
-        self._save(again, uow, why)
+        self._steps.save(again, uow, why)
 
     async def turn_back(self, instance: SagaInstance, reason: str, uow: UnitOfWork) -> None:
         """Turn to compensation although no answer has come; when it comes later, it is dropped.
@@ -285,8 +210,8 @@ class Orchestrator:
         data = step.on_failure(data, Failure(reason=reason)) if step.on_failure else data
         TURNED.labels(instance.type).inc()
         instance = replace(instance, state=SagaState.COMPENSATING)
-        instance = noted(instance, step.name, f"turned back {reason}", self._now())
-        await self._go_back(definition, instance, data, definition.index(step.name), uow)
+        instance = noted(instance, step.name, f"turned back {reason}", self._steps.now())
+        await self._steps.go_back(definition, instance, data, definition.index(step.name), uow)
 
     def _step(self, instance: SagaInstance) -> SagaStep[Any]:
         definition = self.definition(instance)

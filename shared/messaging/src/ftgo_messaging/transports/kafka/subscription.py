@@ -15,15 +15,11 @@ from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, KafkaE
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 
-from ftgo_messaging.runtime.contained import contained
 from ftgo_messaging.runtime.errors import TransientError
-from ftgo_messaging.transports.kafka.binding import from_kafka
+from ftgo_messaging.transports.kafka.binding import lane_of_partition, origin_of, record_of
 from ftgo_messaging.transports.kafka.bounds import (
     FETCHED_BYTES,
-    TAKEN_BYTES,
     fetch_no_more_than_one_answer,
-    relieved,
-    size_of,
     some_of,
 )
 from ftgo_messaging.transports.kafka.codecs import bound_decompression
@@ -31,8 +27,9 @@ from ftgo_messaging.transports.kafka.lag import measure
 from ftgo_messaging.transports.kafka.membership import Membership
 from ftgo_messaging.transports.kafka.offsets import Offsets
 from ftgo_messaging.transports.kafka.positions import Positions, rewind_batch
+from ftgo_messaging.transports.kafka.taking import first_record, taken_along
 from ftgo_messaging.transports.kafka.unreadable import Unreadable, find_unreadable
-from ftgo_messaging.transports.port import Batch, BrokerRefuses, Record
+from ftgo_messaging.transports.port import Batch, BrokerRefuses
 
 log = structlog.get_logger("ftgo.kafka")
 
@@ -155,7 +152,7 @@ class KafkaSubscription:
         if lag.passed:
             self.positions.move(lag.passed)
             self._offsets.handled(lag.passed, client)
-        return {_lane(p.topic, p.partition): lag.of.get(p) for p in self.partitions}
+        return {lane_of_partition(*p): lag.of.get(p) for p in self.partitions}
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -166,47 +163,19 @@ class KafkaSubscription:
             raise TransientError(f"consumer {self._name} is not connected")
         if self._unreadable is not None and (batch := self._of_the_unreadable(client, most)):
             return batch
+        self._waiting = True
         try:
-            first = await self._first(client, wait)
+            first = await first_record(client, wait)
         except TimeoutError:
             return None
         except ConsumerStoppedError as error:
             raise TransientError(f"consumer {self._name} is not connected any more") from error
         except Exception as error:
             return await self._what_cannot_be_read(client, most, error)
-        records = await self._taken_along(client, first, most)
-        return self._in_hand(_Receipt(records)) if records else None
-
-    async def _first(self, client: Any, wait: float) -> Any:
-        self._waiting = True
-        try:
-            async with asyncio.timeout(wait):
-                with contained():
-                    return relieved(client, await client.getone())
         finally:
             self._waiting = False
-
-    async def _taken_along(self, client: Any, first: Any, most: int) -> list[Any]:
-        """One by one: of packed records nobody knows the size before, and what cannot be read costs no other then."""
-        records, room = [first], TAKEN_BYTES - size_of(first)
-        while len(records) < most and room > 0:
-            revocations = self.revocations
-            try:
-                with contained():
-                    # During a rebalance this waits for the new assignment.
-                    found = await client.getmany(timeout_ms=0, max_records=1)
-            except Exception as error:
-                log.warning("consumer.fetch_failed", consumer=self._name, error=repr(error))
-                found = {}  # it will come first
-            if self.revocations != revocations:
-                # These are of the old one. Whoever has their partitions now reads them from the committed offset.
-                records.clear()
-            if not found:
-                break
-            _, one = found.popitem()
-            records.append(relieved(client, one.pop()))
-            room -= size_of(records[-1])
-        return records
+        records = await taken_along(client, first, most, lambda: self.revocations, self._name)
+        return self._in_hand(_Receipt(records)) if records else None
 
     async def _what_cannot_be_read(self, client: Any, most: int, error: Exception) -> Batch | None:
         """Raises TransientError, unless it is records that are to blame, and still cannot be read."""
@@ -234,13 +203,13 @@ class KafkaSubscription:
             self.positions.move({found.partition: found.end})
             self._offsets.handled({found.partition: found.end}, client)
             return None
-        log.error("consumer.unreadable", consumer=self._name, record=_origin(chunk[0]), error=found.cause)
+        log.error("consumer.unreadable", consumer=self._name, record=origin_of(chunk[0]), error=found.cause)
         return self._in_hand(_Receipt(chunk, unreadable=True), found.error)
 
     def _in_hand(self, receipt: _Receipt, defect: str = "") -> Batch:
         self._idle.clear()
         self.positions.begin(receipt.records)
-        return Batch([_record(r, defect) for r in receipt.records], receipt)
+        return Batch([record_of(r, defect) for r in receipt.records], receipt)
 
     def settle(self, batch: Batch) -> None:
         receipt: Any = batch.receipt
@@ -300,16 +269,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._subscription.assigned()
-
-
-def _lane(topic: str, partition: int) -> str:
-    return f"{topic}/{partition}"
-
-
-def _origin(record: Any) -> str:
-    return f"{record.topic}/{record.partition}@{record.offset}"
-
-
-def _record(record: Any, defect: str) -> Record:
-    headers = from_kafka(record.headers)
-    return Record(record.topic, record.key, headers, record.value, _origin(record), defect)
