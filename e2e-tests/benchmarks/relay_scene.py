@@ -17,6 +17,7 @@ from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.testing.outbox import outbox_database
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.port import Sent
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -107,7 +108,7 @@ class Clock:
     publisher: KafkaPublisher
     acknowledged: dict[str, float] = field(default_factory=dict)
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         done = await self.publisher.publish(messages)
         now = time.perf_counter()
         for message in messages:

@@ -21,6 +21,7 @@ from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.runtime.connection import begin
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.transaction import rows
+from ftgo_messaging.transports.port import Sent
 from ftgo_service_kit.database import Pools, most_connections
 from ftgo_service_kit.migrations import migrate, run_migrations
 from ftgo_service_kit.relays import make_relay
@@ -179,9 +180,9 @@ class Recorder:
     def __init__(self) -> None:
         self.published: list[Message] = []
 
-    async def publish(self, messages: Sequence[Message]) -> list[bool]:
+    async def publish(self, messages: Sequence[Message]) -> list[Sent]:
         self.published += messages
-        return [True] * len(messages)
+        return [Sent.CONFIRMED] * len(messages)
 
 
 async def test_a_tailing_relay_needs_no_more_than_its_role_may(postgres: Postgres, tailed: str) -> None:

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
-PARTITIONS = 12
-"""Fixed at creation: adding partitions moves keys to other partitions, and order per key is lost meanwhile."""
+from ftgo_messaging.transports.lanes import LANES
+from ftgo_messaging.transports.port import BrokerRefuses
+
+PARTITIONS = LANES
 
 _TOPIC_EXISTS = 36
 
 
-class WrongPartitions(Exception):
+class WrongPartitions(BrokerRefuses):
     """A topic exists with another number of partitions than declared."""
 
 
