@@ -1,0 +1,107 @@
+"""The death of the broker, too much at once, and being cut off."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+
+from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.suite.demands import complete, needs, needs_server, record
+from ftgo_messaging.testing.suite.judging import disorder, message, messages, missing
+from ftgo_messaging.testing.suite.member_process import growth, member_process, told
+from ftgo_messaging.testing.suite.members import Wire, taken
+
+
+class Faults:
+    away_seconds: float
+    waiting: int
+    most_growth: int
+
+    async def test_back_pressure(self, wire: Wire) -> None:
+        """However many wait, a slow handler's process does not grow with them."""
+        channel = await wire.channel("reader")
+        publisher = wire.publisher()
+        body = b"x" * 1000
+        for start in range(0, self.waiting, 1000):
+            chunk = [message(channel, f"entity-{n % 97}", n, body=body) for n in range(start, start + 1000)]
+            await wire.publish(chunk, publisher)
+        if wire.subject.url is None:
+            grown = await growth(wire.transport(), "reader", channel, 20)
+        else:
+            async with member_process(wire, "grow", consumer="reader", channel=channel.name, count=20) as process:
+                grown = await told(process, within=90)
+        record(wire.subject, "growth_with_waiting", f"{grown / 1e6:.0f} MB with {self.waiting} of 1 kB")
+        assert grown < self.most_growth
+
+    async def test_killed_broker(self, wire: Wire) -> None:
+        """What was confirmed is there when it comes again: 300 of 300."""
+        needs(wire, "persistent")
+        kill, start = needs_server(wire)
+        channel = await wire.channel("reader")
+        sent = [x for i in range(30) for x in messages(channel, f"entity-{i}", range(10))]
+        await wire.publish(sent, chunk=20)
+        await kill()
+        await start()
+        reader = await wire.member("reader", channel)
+        await wire.receive(reader, sent)
+        record(wire.subject, "confirmed_after_kill", f"{300 - len(missing(sent, reader.log))} of 300")
+        complete(sent, reader.log)
+
+    async def test_broker_away(self, wire: Wire) -> None:
+        """The publisher says so, with a TransientError; a member that had a batch in hand waits. Then all arrives."""
+        needs(wire, "persistent")
+        kill, start = needs_server(wire)
+        channel = await wire.channel("reader")
+        reader, publisher = await wire.member("reader", channel), wire.publisher()
+        sent = messages(channel, "entity", range(30))
+        await wire.publish(sent[:10], publisher)
+        in_hand = await taken(reader, 5)
+        await kill()
+        until = time.monotonic() + self.away_seconds
+        with pytest.raises(TransientError):
+            async with asyncio.timeout(self.away_seconds + 60):
+                await publisher.publish(sent[10:])
+        with pytest.raises(TransientError):
+            await wire.transport().subscription("reader", [channel]).open()
+        reader.subscription.settle(in_hand)  # to nobody
+        while time.monotonic() < until:
+            assert await reader.take(wait=0.2) is None, "it was in memory when the connection was lost"
+        await start()
+
+        async def confirmed() -> None:
+            try:
+                await wire.publish(sent[10:], publisher)
+            except TransientError as error:
+                raise AssertionError("still away") from error
+
+        await eventually(confirmed, within=60)
+        await wire.receive(reader, sent, within=60 + wire.traits.takeover_seconds)
+        assert missing(sent, reader.log) == []
+        assert disorder(reader.log) == 0
+
+    async def test_cancelled(self, wire: Wire) -> None:
+        """Whoever waits may be cut off at any moment: nothing is lost, nothing is left behind."""
+        channel = await wire.channel("reader")
+        reader, publisher = await wire.member("reader", channel), wire.publisher()
+        chance = random.Random(3)
+        sent = [x for n in range(40) for x in messages(channel, f"entity-{n % 4}", range(n * 5, n * 5 + 5))]
+        before = len(asyncio.all_tasks())
+        for start in range(0, len(sent), 5):
+            taking = asyncio.create_task(reader.handle(3, wait=0.1))
+            cut = asyncio.create_task(publisher.publish([message(channel, "cut off", start)]))
+            await asyncio.sleep(chance.random() * 0.01)
+            cut.cancel()
+            taking.cancel()
+            await asyncio.gather(cut, taking, return_exceptions=True)
+            await wire.publish(sent[start : start + 5], publisher)
+        await wire.receive(reader, sent)
+        complete(sent, [r for r in reader.log if r.key != b"cut off"])
+
+        async def nothing_left() -> None:
+            left = Counter(task.get_name() for task in asyncio.all_tasks())
+            assert left.total() <= before + 3, left
+
+        await eventually(nothing_left)

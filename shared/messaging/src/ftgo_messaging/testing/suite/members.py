@@ -1,0 +1,205 @@
+"""What the conformance suite works with: channels, senders and members on one broker."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol
+
+from ftgo_messaging.messages.channel import Channel
+from ftgo_messaging.messages.ids import new_id
+from ftgo_messaging.messages.message import Kind, Message
+from ftgo_messaging.runtime.errors import TransientError
+from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.suite.judging import missing
+from ftgo_messaging.transports.lanes import LANES
+from ftgo_messaging.transports.port import Batch, Publisher, Record, Sent, Traits, Transport
+
+Action = Callable[[], Awaitable[None]]
+
+
+class Subject(Protocol):
+    """A broker under test. A channel has LANES lanes on it."""
+
+    traits: Traits
+    url: str | None
+    """Where another process reaches it; None: not at all."""
+    kill: Action | None
+    """End the server as ``kill -9`` does. None: there is no server that the test may end."""
+    stop: Action | None
+    start: Action | None
+    """The same server again, with its data; returns when it can be reached."""
+
+    def transport(self) -> Transport:
+        """A new client each time."""
+        ...
+
+
+class Member:
+    """One member of a consumer. What it handles it writes into ``log``, which several members may share."""
+
+    def __init__(self, transport: Transport, consumer: str, channels: Sequence[Channel], log: list[Record]) -> None:
+        self.transport = transport
+        self.subscription = transport.subscription(consumer, channels)
+        self.log = log
+        self.lanes: set[str] = set()
+        self.between = asyncio.Lock()
+        """Held while a batch is out."""
+        self.paused = self.ended = False
+
+    async def open(self, lanes: Collection[str] = ()) -> None:
+        await self.subscription.open()
+        await self.assign(lanes or self.lanes)
+
+    async def assign(self, lanes: Collection[str]) -> None:
+        self.lanes = set(lanes)
+        if not self.transport.traits.assigns:
+            await self.subscription.assign(sorted(lanes))
+
+    async def take(self, most: int = 500, wait: float = 0.5) -> Batch | None:
+        """Through outages: a member that has lost its broker begins anew."""
+        try:
+            return await self.subscription.take(most, wait)
+        except TransientError:
+            await self.subscription.close()
+            with contextlib.suppress(TransientError):
+                await self.open()
+            await asyncio.sleep(0.1)
+            return None
+
+    async def handle(self, most: int = 500, wait: float = 0.5) -> bool:
+        """Take a batch, and settle it. Whether there was one."""
+        batch = await self.take(most, wait)
+        if batch is not None:
+            self.log += batch.records
+            self.subscription.settle(batch)
+        return batch is not None
+
+    async def work(self, chance: random.Random, releases: float = 0.0) -> None:
+        """Until it has ended: handle batches of any size, and release some of them at first."""
+        while not self.ended:
+            async with self.between:
+                batch = None if self.paused or self.ended else await self.take(chance.choice([1, 7, 500]), 0.05)
+                if batch is not None and chance.random() < releases:
+                    await self.subscription.release(batch)
+                elif batch is not None:
+                    await asyncio.sleep(0)
+                    self.log += batch.records
+                    self.subscription.settle(batch)
+            await asyncio.sleep(0.01 if self.paused else 0)
+
+    async def end(self, *, in_hand: bool = False) -> None:
+        """Close, perhaps with a batch that is not settled."""
+        async with self.between:
+            if in_hand and not self.ended:
+                await self.take(5, 0.2)
+            self.ended = True
+            await self.subscription.close()
+
+
+class Wire:
+    """What one test has on the broker. Everything is closed at its end."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.traits = subject.traits
+        self._transports: list[Transport] = []
+        self._publishers: list[Publisher] = []
+        self._members: list[Member] = []
+
+    def transport(self) -> Transport:
+        self._transports.append(self.subject.transport())
+        return self._transports[-1]
+
+    async def channel(self, *readers: str, kind: Kind = Kind.COMMAND) -> Channel:
+        """A new one, declared for these consumers."""
+        channel = Channel(f"suite.{new_id()}", kind, key=str)
+        await self.transport().declare([channel], {channel.name: readers})
+        return channel
+
+    def publisher(self) -> Publisher:
+        self._publishers.append(self.transport().publisher("suite"))
+        return self._publishers[-1]
+
+    async def publish(self, sent: Sequence[Message], publisher: Publisher | None = None, chunk: int = 500) -> None:
+        """Raises AssertionError unless all are confirmed."""
+        publisher = publisher or self.publisher()
+        for start in range(0, len(sent), chunk):
+            outcomes = await publisher.publish(sent[start : start + chunk])
+            if set(outcomes) != {Sent.CONFIRMED} or len(outcomes) != len(sent[start : start + chunk]):
+                raise AssertionError(f"not confirmed: {Counter(outcomes)}")
+
+    async def members(self, consumer: str, channels: Channel | Sequence[Channel], count: int = 1) -> list[Member]:
+        """Members that have divided the lanes among them, with one log."""
+        channels = [channels] if isinstance(channels, Channel) else channels
+        log: list[Record] = []
+        found = [Member(self.transport(), consumer, channels, log) for _ in range(count)]
+        self._members += found
+        for member in found:
+            await member.subscription.open()
+        await self.divide(found, channels)
+        return found
+
+    async def member(self, consumer: str, *channels: Channel) -> Member:
+        return (await self.members(consumer, channels))[0]
+
+    async def joins(self, others: Sequence[Member], consumer: str, channel: Channel) -> Member:
+        """One more member, with the log of the others. The lanes are not divided anew yet."""
+        member = Member(self.transport(), consumer, [channel], others[0].log)
+        self._members.append(member)
+        await member.subscription.open()
+        return member
+
+    async def divide(self, members: Sequence[Member], channels: Sequence[Channel]) -> None:
+        """Each lane to one of the members; where the broker does that, wait until it has."""
+        lanes = lanes_of(channels)
+        if self.traits.assigns:
+
+            async def divided() -> None:
+                found = [lane for member in members for lane in await member.subscription.backlog()]
+                if sorted(found) != sorted(lanes):
+                    raise AssertionError(f"not divided yet: {found}")
+
+            await eventually(divided, within=60)
+            return
+        wanted = [set(lanes[i :: len(members)]) for i in range(len(members))]
+        for step in range(2):  # given up by one before another reads it
+            for member, lot in zip(members, wanted, strict=True):
+                async with member.between:
+                    await member.assign(lot if step else lot & member.lanes)
+
+    async def receive(self, members: Member | Sequence[Member], sent: Sequence[Message], within: float = 30) -> None:
+        """Let the members handle until all this has come, or no more comes in time; and then for a moment more."""
+        members = [members] if isinstance(members, Member) else members
+        deadline = asyncio.get_running_loop().time() + within
+
+        async def handle(member: Member) -> None:
+            while missing(sent, member.log) and asyncio.get_running_loop().time() < deadline:
+                await member.handle(wait=0.1)
+            while await member.handle(wait=0.2):
+                pass
+
+        await asyncio.gather(*(handle(member) for member in members))
+
+    async def close(self) -> None:
+        for member in self._members:
+            await member.end()
+        for publisher in self._publishers:
+            await publisher.close()
+        for transport in self._transports:
+            await transport.close()
+
+
+def lanes_of(channels: Sequence[Channel]) -> list[str]:
+    return [f"{channel.name}/{lane}" for channel in channels for lane in range(LANES)]
+
+
+async def taken(member: Member, most: int) -> Batch:
+    """A batch, of however few records."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if batch := await member.take(most, 1.0):
+            return batch
+    raise AssertionError("nothing came within 30 s")
