@@ -19,13 +19,15 @@ from ftgo_messaging.testing.suite.faults import Faults
 from ftgo_messaging.testing.suite.fidelity import Fidelity
 from ftgo_messaging.testing.suite.hands import Hands
 from ftgo_messaging.testing.suite.kinds import KindsOfChannel
-from ftgo_messaging.testing.suite.members import Subject, Wire
+from ftgo_messaging.testing.suite.members import OnServer, Subject, Wire
 from ftgo_messaging.testing.suite.order import Order
 
-__all__ = ["Subject", "TransportSuite"]
+__all__ = ["OnServer", "Subject", "TransportSuite"]
 
 
 class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults):
+    """All tests. ``subject`` is a fixture of the subclass (``OnServer`` makes one of a server of ``ftgo_local``)."""
+
     away_seconds = float(os.environ.get("FTGO_BROKER_AWAY", "5"))
     waiting = int(os.environ.get("FTGO_BROKER_WAITING", "100000"))
     """Messages of 1 kB before a slow handler."""
@@ -34,9 +36,10 @@ class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults):
     per_entity = 60
     """Numbered messages about each of forty things, while members come and go."""
     handover_seconds = 1.0
+    patience = 30.0
 
     @pytest.fixture
     async def wire(self, subject: Subject) -> AsyncIterator[Wire]:
-        wire = Wire(subject)
+        wire = Wire(subject, self.patience)
         yield wire
         await wire.close()

@@ -12,7 +12,7 @@ from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.suite.demands import complete, needs, needs_server, record
 from ftgo_messaging.testing.suite.judging import disorder, message, messages, missing
 from ftgo_messaging.testing.suite.member_process import growth, member_process, told
-from ftgo_messaging.testing.suite.members import Wire, taken
+from ftgo_messaging.testing.suite.members import Wire
 
 
 class Faults:
@@ -58,11 +58,11 @@ class Faults:
         reader, publisher = await wire.member("reader", channel), wire.publisher()
         sent = messages(channel, "entity", range(30))
         await wire.publish(sent[:10], publisher)
-        in_hand = await taken(reader, 5)
+        in_hand = await reader.taken(5, wire.patience)
         await kill()
         until = time.monotonic() + self.away_seconds
         with pytest.raises(TransientError):
-            async with asyncio.timeout(self.away_seconds + 60):
+            async with asyncio.timeout(self.away_seconds + 2 * wire.patience):
                 await publisher.publish(sent[10:])
         with pytest.raises(TransientError):
             await wire.transport().subscription("reader", [channel]).open()
@@ -77,8 +77,8 @@ class Faults:
             except TransientError as error:
                 raise AssertionError("still away") from error
 
-        await eventually(confirmed, within=60)
-        await wire.receive(reader, sent, within=60 + wire.traits.takeover_seconds)
+        await eventually(confirmed, within=2 * wire.patience)
+        await wire.receive(reader, sent, within=2 * wire.patience + wire.traits.takeover_seconds)
         assert missing(sent, reader.log) == []
         assert disorder(reader.log) == 0
 

@@ -7,7 +7,7 @@ from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.suite.demands import complete
 from ftgo_messaging.testing.suite.judging import id_of, message, messages
-from ftgo_messaging.testing.suite.members import Wire, taken
+from ftgo_messaging.testing.suite.members import Wire
 from ftgo_messaging.transports.lanes import LANES, lane_of
 from ftgo_messaging.transports.port import Sent
 
@@ -84,7 +84,7 @@ class Fidelity:
             assert sum(count or 0 for count in found.values()) == expected
 
         await eventually(lambda: waiting(50))
-        batch = await taken(reader, 500)
+        batch = await reader.taken(500, wire.patience)
         await waiting(50)
         reader.log += batch.records
         reader.subscription.settle(batch)

@@ -6,7 +6,7 @@ import time
 from ftgo_messaging.testing.suite.demands import complete, needs_processes, record
 from ftgo_messaging.testing.suite.judging import messages, missing
 from ftgo_messaging.testing.suite.member_process import member_process, told
-from ftgo_messaging.testing.suite.members import Wire, taken
+from ftgo_messaging.testing.suite.members import Wire
 
 
 class Hands:
@@ -18,10 +18,10 @@ class Hands:
         reader = await wire.member("reader", channel)
         sent = messages(channel, "entity", range(40))
         await wire.publish(sent)
-        first = await taken(reader, 10)
+        first = await reader.taken(10, wire.patience)
         await reader.subscription.release(first)
         await wire.publish(more := messages(channel, "entity", range(40, 50)))
-        again = await taken(reader, 3)
+        again = await reader.taken(3, wire.patience)
         assert [r.origin for r in again.records] == [r.origin for r in first.records][: len(again.records)]
         assert len(again.records) <= 3
         await reader.subscription.release(again)
@@ -34,9 +34,9 @@ class Hands:
         first = await wire.member("reader", channel)
         sent = messages(channel, "entity", range(20))
         await wire.publish(sent)
-        settled = await taken(first, 5)
+        settled = await first.taken(5, wire.patience)
         first.subscription.settle(settled)
-        in_hand = await taken(first, 5)
+        in_hand = await first.taken(5, wire.patience)
         await first.end()
         second = await wire.member("reader", channel)
         rest = sent[len(settled.records) :]
@@ -73,12 +73,12 @@ class Hands:
         members = await wire.members("reader", channel, 2)
         sent = [x for i in range(60) for x in messages(channel, f"entity-{i}", range(3))]
         await wire.publish(sent)
-        await taken(members[0], 5)
+        await members[0].taken(5, wire.patience)
         started = time.monotonic()
         await members[0].end()
         if not wire.traits.assigns:
             await wire.divide(members[1:], [channel])
-        while missing(sent, members[1].log) and time.monotonic() < started + 30:
+        while missing(sent, members[1].log) and time.monotonic() < started + wire.patience:
             await members[1].handle(wait=0.05)
         seconds = time.monotonic() - started
         record(wire.subject, "handover_seconds", round(seconds, 2))
@@ -91,7 +91,7 @@ class Hands:
         reader = await wire.member("reader", channel)
         sent = messages(channel, "entity", range(10))
         await wire.publish(sent)
-        batch = await taken(reader, 500)
+        batch = await reader.taken(500, wire.patience)
         until = time.monotonic() + min(wire.traits.takeover_seconds + 1, 12)
         while time.monotonic() < until:
             await reader.subscription.extend(batch)

@@ -1,7 +1,5 @@
 """Point to point, publish and subscribe, subscribers that are away."""
 
-import asyncio
-
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.testing.suite.demands import complete, needs, record
@@ -18,10 +16,7 @@ class KindsOfChannel:
             member.log = []
         sent = [x for i in range(60) for x in messages(channel, f"entity-{i}", range(5))]
         await wire.publish(sent)
-        deadline = asyncio.get_running_loop().time() + 30
-        while missing(sent, [r for x in members for r in x.log]) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.gather(*(member.handle(wait=0.1) for member in members))
-        await asyncio.gather(*(member.handle(wait=0.3) for member in members))
+        await wire.receive(members, sent)
         complete(sent, [r for member in members for r in member.log])
         shares = [len(member.log) for member in members]
         record(wire.subject, "competing", shares)

@@ -56,11 +56,10 @@ async def growth(transport: Transport, consumer: str, channel: Channel, batches:
     """By how many bytes this process grows at most while a slow handler works."""
     before, sizes = resident(), [0]
     member = Member(transport, consumer, [channel], [])
-    await member.open(lanes_of([channel]))
+    await member.subscription.open()
+    await member.assign(lanes_of([channel]))
     for _ in range(batches):
-        batch = await member.take(100, 30)
-        if batch is None:
-            raise AssertionError("nothing came")
+        batch = await member.taken(100)
         await asyncio.sleep(0.1)  # the slow handler
         member.subscription.settle(batch)
         sizes.append(resident())
@@ -76,9 +75,10 @@ async def _main(do: str, package: str, url: str, consumer: str, channel: str, co
         await transport.close()
         return
     member = Member(transport, consumer, [reads], [])
-    await member.open(lanes_of([reads]))
-    batch = await member.take(count, 60)
-    print(json.dumps([record.origin for record in batch.records] if batch else []), flush=True)
+    await member.subscription.open()
+    await member.assign(lanes_of([reads]))
+    batch = await member.taken(count, 60)
+    print(json.dumps([record.origin for record in batch.records]), flush=True)
     await asyncio.sleep(600)  # until it is killed, with the batch in hand
 
 

@@ -1,7 +1,6 @@
 """What the conformance suite works with: channels, senders and members on one broker."""
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import Counter
@@ -37,6 +36,36 @@ class Subject(Protocol):
         ...
 
 
+class Server(Protocol):
+    """As the classes of ``ftgo_local`` are."""
+
+    @property
+    def url(self) -> str: ...
+    async def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class OnServer:
+    """A subject that is a server of the test's own, which has been started."""
+
+    def __init__(self, server: Server, transport: Callable[[str], Transport]) -> None:
+        self._server = server
+        self._transport = transport
+        self.traits = transport(server.url).traits
+        self.url: str | None = server.url
+        self.start: Action | None = server.start
+
+    def transport(self) -> Transport:
+        return self._transport(self._server.url)
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(self._server.kill)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self._server.stop)
+
+
 class Member:
     """One member of a consumer. What it handles it writes into ``log``, which several members may share."""
 
@@ -49,25 +78,26 @@ class Member:
         """Held while a batch is out."""
         self.paused = self.ended = False
 
-    async def open(self, lanes: Collection[str] = ()) -> None:
-        await self.subscription.open()
-        await self.assign(lanes or self.lanes)
-
     async def assign(self, lanes: Collection[str]) -> None:
         self.lanes = set(lanes)
         if not self.transport.traits.assigns:
             await self.subscription.assign(sorted(lanes))
 
     async def take(self, most: int = 500, wait: float = 0.5) -> Batch | None:
-        """Through outages: a member that has lost its broker begins anew."""
+        """As the runner does it: while the broker is away, ask again after a pause."""
         try:
             return await self.subscription.take(most, wait)
         except TransientError:
-            await self.subscription.close()
-            with contextlib.suppress(TransientError):
-                await self.open()
             await asyncio.sleep(0.1)
             return None
+
+    async def taken(self, most: int = 500, within: float = 30) -> Batch:
+        """A batch, of however few records. Raises AssertionError when none comes."""
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline:
+            if batch := await self.take(most, 0.5):
+                return batch
+        raise AssertionError(f"nothing came within {within:.0f} s")
 
     async def handle(self, most: int = 500, wait: float = 0.5) -> bool:
         """Take a batch, and settle it. Whether there was one."""
@@ -100,9 +130,11 @@ class Member:
 
 
 class Wire:
-    """What one test has on the broker. Everything is closed at its end."""
+    """What one test has on the broker. Everything is closed at its end. ``patience``: seconds until what has not come
+    is lost."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, patience: float = 30.0) -> None:
+        self.patience = patience
         self.subject = subject
         self.traits = subject.traits
         self._transports: list[Transport] = []
@@ -170,16 +202,17 @@ class Wire:
                 async with member.between:
                     await member.assign(lot if step else lot & member.lanes)
 
-    async def receive(self, members: Member | Sequence[Member], sent: Sequence[Message], within: float = 30) -> None:
+    async def receive(self, members: Member | Sequence[Member], sent: Sequence[Message], within: float = 0) -> None:
         """Let the members handle until all this has come, or no more comes in time; and then for a moment more."""
         members = [members] if isinstance(members, Member) else members
-        deadline = asyncio.get_running_loop().time() + within
+        deadline = time.monotonic() + (within or self.patience)
 
         async def handle(member: Member) -> None:
-            while missing(sent, member.log) and asyncio.get_running_loop().time() < deadline:
+            while missing(sent, (r for x in members for r in x.log)) and time.monotonic() < deadline:
                 await member.handle(wait=0.1)
-            while await member.handle(wait=0.2):
-                pass
+            for _ in range(20):
+                if not await member.handle(wait=0.2):
+                    break
 
         await asyncio.gather(*(handle(member) for member in members))
 
@@ -194,12 +227,3 @@ class Wire:
 
 def lanes_of(channels: Sequence[Channel]) -> list[str]:
     return [f"{channel.name}/{lane}" for channel in channels for lane in range(LANES)]
-
-
-async def taken(member: Member, most: int) -> Batch:
-    """A batch, of however few records."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if batch := await member.take(most, 1.0):
-            return batch
-    raise AssertionError("nothing came within 30 s")

@@ -64,7 +64,7 @@ class Order:
         async def everything() -> None:
             assert missing(sent, log) == []
 
-        await eventually(everything, within=60)
+        await eventually(everything, within=2 * wire.patience)
         for member in members:
             await member.end()
         await asyncio.gather(*tasks)
