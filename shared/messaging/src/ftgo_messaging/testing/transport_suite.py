@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-pytest.register_assert_rewrite("ftgo_messaging.testing.suite")
-
 from ftgo_messaging.testing.suite.faults import Faults
 from ftgo_messaging.testing.suite.fidelity import Fidelity
 from ftgo_messaging.testing.suite.hands import Hands

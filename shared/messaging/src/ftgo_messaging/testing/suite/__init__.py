@@ -1,1 +1,7 @@
 """The parts of the conformance suite: see ``testing.transport_suite``."""
+
+import pytest
+
+# Before they are imported, so that a failed assertion tells its values.
+for _part in ("demands", "faults", "fidelity", "hands", "kinds", "order"):
+    pytest.register_assert_rewrite(f"{__name__}.{_part}")

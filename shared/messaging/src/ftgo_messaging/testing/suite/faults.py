@@ -104,4 +104,4 @@ class Faults:
             left = Counter(task.get_name() for task in asyncio.all_tasks())
             assert left.total() <= before + 3, left
 
-        await eventually(nothing_left)
+        await eventually(nothing_left, within=wire.patience)

@@ -83,11 +83,11 @@ class Fidelity:
             assert len(found) == LANES
             assert sum(count or 0 for count in found.values()) == expected
 
-        await eventually(lambda: waiting(50))
+        await eventually(lambda: waiting(50), within=wire.patience)
         batch = await reader.taken(500, wire.patience)
         await waiting(50)
         reader.log += batch.records
         reader.subscription.settle(batch)
         await wire.receive(reader, sent)
-        await eventually(lambda: waiting(0))
+        await eventually(lambda: waiting(0), within=wire.patience)
         complete(sent, reader.log)
