@@ -29,9 +29,11 @@ class Faults:
             chunk = [message(channel, f"entity-{n % 97}", n, body=body) for n in range(start, start + 1000)]
             await wire.publish(chunk, publisher)
         if wire.subject.url is None:
-            grown = await growth(wire.transport(), "reader", channel, 20)
+            grown = await growth(wire.transport(), wire.name("reader"), channel, 20)
         else:
-            async with member_process(wire, "grow", consumer="reader", channel=channel.name, count=20) as process:
+            async with member_process(
+                wire, "grow", consumer=wire.name("reader"), channel=channel.name, count=20
+            ) as process:
                 grown = await told(process, within=90)
         record(wire.subject, "growth_with_waiting", f"{grown / 1e6:.0f} MB with {self.waiting} of 1 kB")
         assert grown < self.most_growth
@@ -65,7 +67,7 @@ class Faults:
             async with asyncio.timeout(self.away_seconds + 2 * wire.patience):
                 await publisher.publish(sent[10:])
         with pytest.raises(TransientError):
-            await wire.transport().subscription("reader", [channel]).open()
+            await wire.transport().subscription(wire.name("reader"), [channel]).open()
         reader.subscription.settle(in_hand)  # to nobody
         while time.monotonic() < until:
             assert await reader.take(wait=0.2) is None, "it was in memory when the connection was lost"

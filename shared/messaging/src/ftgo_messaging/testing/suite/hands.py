@@ -51,7 +51,7 @@ class Hands:
         channel = await wire.channel("reader")
         sent = messages(channel, "entity", range(20))
         await wire.publish(sent)
-        async with member_process(wire, "hold", consumer="reader", channel=channel.name, count=5) as process:
+        async with member_process(wire, "hold", consumer=wire.name("reader"), channel=channel.name, count=5) as process:
             in_hand = await told(process)
             assert in_hand
             process.kill()

@@ -74,10 +74,10 @@ class KindsOfChannel:
     async def test_declared_twice(self, wire: Wire) -> None:
         """What is there is not made again, and loses nothing."""
         channel, transport = Channel(f"{(await wire.channel()).name}.new", Kind.EVENT), wire.transport()
-        assert list(await transport.declare([channel], {channel.name: ["reader"]})) == [channel.name]
+        assert list(await transport.declare([channel], {channel.name: [wire.name("reader")]})) == [channel.name]
         sent = messages(channel, "entity", range(5))
         await wire.publish(sent)
-        assert list(await wire.transport().declare([channel], {channel.name: ["reader"]})) == []
+        assert list(await wire.transport().declare([channel], {channel.name: [wire.name("reader")]})) == []
         reader = await wire.member("reader", channel)
         await wire.receive(reader, sent)
         complete(sent, reader.log)

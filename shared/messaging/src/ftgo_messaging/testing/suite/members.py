@@ -135,11 +135,16 @@ class Wire:
 
     def __init__(self, subject: Subject, patience: float = 30.0) -> None:
         self.patience = patience
+        self._suffix = new_id()[-12:]
         self.subject = subject
         self.traits = subject.traits
         self._transports: list[Transport] = []
         self._publishers: list[Publisher] = []
         self._members: list[Member] = []
+
+    def name(self, consumer: str) -> str:
+        """Of a consumer, for this test alone: a broker remembers those of other tests."""
+        return f"{consumer}-{self._suffix}"
 
     def transport(self) -> Transport:
         self._transports.append(self.subject.transport())
@@ -148,7 +153,7 @@ class Wire:
     async def channel(self, *readers: str, kind: Kind = Kind.COMMAND) -> Channel:
         """A new one, declared for these consumers."""
         channel = Channel(f"suite.{new_id()}", kind, key=str)
-        await self.transport().declare([channel], {channel.name: readers})
+        await self.transport().declare([channel], {channel.name: [self.name(x) for x in readers]})
         return channel
 
     def publisher(self) -> Publisher:
@@ -167,7 +172,7 @@ class Wire:
         """Members that have divided the lanes among them, with one log."""
         channels = [channels] if isinstance(channels, Channel) else channels
         log: list[Record] = []
-        found = [Member(self.transport(), consumer, channels, log) for _ in range(count)]
+        found = [Member(self.transport(), self.name(consumer), channels, log) for _ in range(count)]
         self._members += found
         for member in found:
             await member.subscription.open()
@@ -179,7 +184,7 @@ class Wire:
 
     async def joins(self, others: Sequence[Member], consumer: str, channel: Channel) -> Member:
         """One more member, with the log of the others. The lanes are not divided anew yet."""
-        member = Member(self.transport(), consumer, [channel], others[0].log)
+        member = Member(self.transport(), self.name(consumer), [channel], others[0].log)
         self._members.append(member)
         await member.subscription.open()
         return member
