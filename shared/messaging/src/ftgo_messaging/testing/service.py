@@ -15,6 +15,7 @@ from ftgo_messaging.outbox.polling import PollingPublisher
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transports import transport_at
+from ftgo_messaging.transports.port import Transport
 
 
 @asynccontextmanager
@@ -25,11 +26,27 @@ async def running(
     listening: Sequence[tuple[Channel, MessageHandlers]],
     *loops: Callable[[Transactions], Coroutine[Any, Any, None]],
 ) -> AsyncIterator[Transactions]:
+    """On the broker at that URL: see ``running_on``."""
+    transport = transport_at(broker_url)
+    try:
+        async with running_on(database_url, transport, metadata, listening, *loops) as transactions:
+            yield transactions
+    finally:
+        await transport.close()
+
+
+@asynccontextmanager
+async def running_on(
+    database_url: str,
+    transport: Transport,
+    metadata: MetaData,
+    listening: Sequence[tuple[Channel, MessageHandlers]],
+    *loops: Callable[[Transactions], Coroutine[Any, Any, None]],
+) -> AsyncIterator[Transactions]:
     """Create what is missing (tables, channels), start the relay, a consumer for each pair, and the loops."""
     engine = create_async_engine(database_url.replace("postgresql:", "postgresql+asyncpg:"))
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
-    transport = transport_at(broker_url)
     readers: dict[str, list[str]] = {}
     for channel, handlers in listening:
         readers.setdefault(channel.name, []).append(handlers.consumer)
@@ -52,5 +69,4 @@ async def running(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await publisher.close()
-        await transport.close()
         await engine.dispose()

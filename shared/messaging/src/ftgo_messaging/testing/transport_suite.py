@@ -9,7 +9,8 @@ and times are attributes of the class. Figures go to the file that FTGO_BROKER_R
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 import pytest
 
@@ -19,11 +20,18 @@ from ftgo_messaging.testing.suite.hands import Hands
 from ftgo_messaging.testing.suite.kinds import KindsOfChannel
 from ftgo_messaging.testing.suite.members import OnServer, Subject, Wire
 from ftgo_messaging.testing.suite.order import Order
+from ftgo_messaging.testing.suite.services import Services
 
 __all__ = ["OnServer", "Subject", "TransportSuite"]
 
 
-class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults):
+class ServiceDatabases(Protocol):
+    """As ``ftgo_local.postgres.Postgres`` is."""
+
+    async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]: ...
+
+
+class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults, Services):
     """All tests. ``subject`` is a fixture of the subclass (``OnServer`` makes one of a server of ``ftgo_local``)."""
 
     away_seconds = float(os.environ.get("FTGO_BROKER_AWAY", "5"))
@@ -35,6 +43,14 @@ class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults):
     """Numbered messages about each of forty things, while members come and go."""
     handover_seconds = 1.0
     patience = 30.0
+
+    pause_seconds = 14.0
+    """Of a member's process: longer than its lease, and than the time after which a broker gives it up."""
+
+    @pytest.fixture
+    async def database(self, postgres: ServiceDatabases) -> str:
+        """A database for small services: of the fixture ``postgres``, where no subclass says otherwise."""
+        return (await postgres.create_service_databases(["suite"]))["suite"]
 
     @pytest.fixture
     async def wire(self, subject: Subject) -> AsyncIterator[Wire]:

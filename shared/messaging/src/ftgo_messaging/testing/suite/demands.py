@@ -2,13 +2,15 @@
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.testing.suite.judging import disorder, doubled, missing
-from ftgo_messaging.testing.suite.members import Action, Subject, Wire
+from ftgo_messaging.testing.suite.members import Subject, Wire
 from ftgo_messaging.transports.port import Record
 
 
@@ -26,12 +28,16 @@ def needs(wire: Wire, *traits: str) -> None:
             pytest.skip(f"{wire.traits.name} does not promise {trait}")
 
 
-def needs_server(wire: Wire) -> tuple[Action, Action]:
-    """How to kill it, and how to start it again."""
-    subject = wire.subject
+@asynccontextmanager
+async def killed(subject: Subject) -> AsyncIterator[None]:
+    """While the broker is away; there again afterwards, whatever happens."""
     if subject.kill is None or subject.start is None:
-        pytest.skip(f"{wire.traits.name} does not promise a server that can be killed")
-    return subject.kill, subject.start
+        pytest.skip(f"{subject.traits.name} does not promise a server that can be killed")
+    await subject.kill()
+    try:
+        yield
+    finally:
+        await subject.start()
 
 
 def needs_processes(wire: Wire) -> None:
