@@ -86,6 +86,7 @@ class Faults:
         reader, publisher = await wire.member("reader", channel), wire.publisher()
         chance = random.Random(3)
         sent = [x for n in range(40) for x in messages(channel, f"entity-{n % 4}", range(n * 5, n * 5 + 5))]
+        await wire.publish([message(channel, "cut off", -1)], publisher)  # so that it is connected
         before = len(asyncio.all_tasks())
         for start in range(0, len(sent), 5):
             taking = asyncio.create_task(reader.handle(3, wait=0.1))
