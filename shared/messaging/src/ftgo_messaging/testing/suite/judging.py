@@ -18,7 +18,7 @@ def messages(channel: Channel, entity: str, numbers: Iterable[int], key: str | N
 def message(channel: Channel, key: str, n: int, *, entity: str = "", body: bytes = b"{}", **headers: str) -> Message:
     message_id = new_id()
     fixed = {m.ID: message_id, m.TYPE: "suite.Step", m.SUBJECT: entity or key, m.SEQUENCE: str(n)}
-    fixed[m.KIND] = channel.kind
+    fixed[m.KIND] = channel.kind.value
     return Message(message_id, channel.name, key, {**fixed, **headers}, body)
 
 
