@@ -61,9 +61,14 @@ class Faults:
         in_hand = await reader.taken(5, wire.patience)
         async with killed(wire.subject):
             until = time.monotonic() + self.away_seconds
-            async with asyncio.timeout(self.away_seconds + 2 * wire.patience):
-                told = await asyncio.gather(publisher.publish(sent[10:]), newcomer.open(), return_exceptions=True)
-            assert [type(error) for error in told] == [TransientError, TransientError], told
+            publishing = asyncio.create_task(publisher.publish(sent[10:]), name="publish")
+            opening = asyncio.create_task(newcomer.open(), name="open")
+            told, silent = await asyncio.wait({publishing, opening}, timeout=self.away_seconds + 1.5 * wire.patience)
+            for task in silent:
+                task.cancel()
+            await asyncio.wait({publishing, opening})
+            assert not silent, f"said nothing in time: {[task.get_name() for task in silent]}"
+            assert [type(task.exception()) for task in told] == [TransientError, TransientError]
             reader.log += in_hand.records
             reader.subscription.settle(in_hand)
             while time.monotonic() < until:

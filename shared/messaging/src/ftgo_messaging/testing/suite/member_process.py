@@ -44,7 +44,10 @@ async def told(process: asyncio.subprocess.Process, within: float = 30) -> Any:
     if process.stdout is None:
         raise ValueError("it has no standard output that is read here")
     async with asyncio.timeout(within):
-        return json.loads(await process.stdout.readline())
+        line = await process.stdout.readline()
+    if not line:
+        raise AssertionError("the member's process has ended: its standard error says why")
+    return json.loads(line)
 
 
 def resident() -> int:
