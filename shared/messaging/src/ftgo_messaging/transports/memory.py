@@ -155,7 +155,7 @@ class MemoryTransport:
 
     def __init__(self, broker: MemoryBroker, lanes: int) -> None:
         self._broker = broker
-        self._lanes = lanes
+        self.lanes = lanes
 
     def publisher(self, client: str) -> MemoryPublisher:
         return MemoryPublisher(self._broker)
@@ -167,9 +167,9 @@ class MemoryTransport:
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
         self._broker.reach()
-        if self._lanes != self._broker.lanes:
+        if self.lanes != self._broker.lanes:
             raise BrokerRefuses(
-                f"The broker has {self._broker.lanes} lanes for each channel, not {self._lanes}: another number moves "
+                f"The broker has {self._broker.lanes} lanes for each channel, not {self.lanes}: another number moves "
                 f"keys to other lanes. Put ?lanes={self._broker.lanes} behind the address."
             )
         missing = [channel.name for channel in channels if channel.name not in self._broker.channels]

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,9 +50,3 @@ def complete(sent: list[Message], log: list[Record]) -> None:
     assert missing(sent, log) == []
     assert doubled(log) == []
     assert disorder(log) == 0
-
-
-def needs_leases(wire: Wire) -> None:
-    """Of lanes, where the broker does not assign them: they belong to the runner."""
-    if not wire.traits.assigns and find_spec("ftgo_messaging.consumer.lanes") is None:
-        pytest.skip(f"{wire.traits.name} does not promise to assign lanes, and there are no leases yet")

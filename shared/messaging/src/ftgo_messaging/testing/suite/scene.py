@@ -27,7 +27,7 @@ from ftgo_messaging.runtime.connection import connect as connection_of
 from ftgo_messaging.testing.suite.members import Wire
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 from ftgo_messaging.upkeep.tables import messaging_tables
 
 PROGRAM = "ftgo_messaging.testing.suite.scene"
@@ -126,7 +126,7 @@ async def service_process(**settings: str) -> AsyncIterator[asyncio.subprocess.P
 
 
 async def _main(url: str, dsn: str, consumer: str, channel: str, member: str) -> None:
-    engine, transport = engine_of(dsn), connect(url)
+    engine, transport = engine_of(dsn), transport_at(url)
     reads = Steps(Channel(channel, Kind.COMMAND, key=lambda command: str(command.key)))
     handlers, transactions = reads.handlers(consumer, member), Transactions(engine, "suite")
     running = ChannelConsumer(

@@ -24,7 +24,7 @@ from ftgo_messaging.runtime.connection import connect as connection_of
 from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.service import running_on
-from ftgo_messaging.testing.suite.demands import needs, needs_leases, needs_processes, record
+from ftgo_messaging.testing.suite.demands import needs, needs_processes, record
 from ftgo_messaging.testing.suite.members import Wire
 from ftgo_messaging.testing.suite.scene import GATHERINGS, TABLES, new_steps, out_of_order, service_process, tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
@@ -39,7 +39,6 @@ class Services:
 
     async def test_request_and_reply(self, wire: Wire, database: str) -> None:
         """A command is answered on the reply channel that it names: with a success, and with a refusal."""
-        needs_leases(wire)
         requests, replies = _channel(Kind.COMMAND), _channel(Kind.REPLY)
         told: asyncio.Queue[Reply] = asyncio.Queue()
 
@@ -73,7 +72,6 @@ class Services:
 
     async def test_one_way_notification(self, wire: Wire, database: str) -> None:
         """A command that asks for no reply gets none, though its handler gives one."""
-        needs_leases(wire)
         notices = _channel(Kind.COMMAND)
         told: asyncio.Queue[str] = asyncio.Queue()
 
@@ -102,7 +100,6 @@ class Services:
 
     async def test_publish_and_collect(self, wire: Wire, database: str) -> None:
         """Publish/asynchronous replies: an event goes to all who listen, and two of three answer."""
-        needs_leases(wire)
         wanted, offers = _channel(Kind.EVENT), _channel(Kind.REPLY)
         ends: asyncio.Queue[Gathering] = asyncio.Queue()
 
@@ -144,7 +141,6 @@ class Services:
 
     async def test_one_poison_among_a_thousand(self, wire: Wire, database: str) -> None:
         """It becomes the one dead letter, and 999 are handled."""
-        needs_leases(wire)
         steps = await new_steps(wire, "workers")
         numbers = [(f"entity-{n % 50}", n) for n in range(1000)]
         poison = 500
@@ -173,7 +169,6 @@ class Services:
     async def test_order_with_members_killed_and_paused(self, wire: Wire, database: str) -> None:
         """One is paused for longer than its lease, and wakes up; one is killed; others come: each entity's steps are
         made once, in order."""
-        needs_leases(wire)
         needs(wire, "ordered")
         needs_processes(wire)
         done, sent = await self._hardships(wire, database, keyed=True)
@@ -183,7 +178,6 @@ class Services:
 
     async def test_control_of_processes_without_a_key(self, wire: Wire, database: str) -> None:
         """With a new key for each message the same must show disorder, or the test before this one shows nothing."""
-        needs_leases(wire)
         needs_processes(wire)
         done, sent = await self._hardships(wire, database, keyed=False)
         record(wire.subject, "disorder_of_processes_without_a_key", f"{out_of_order(done)} of {sent}")
