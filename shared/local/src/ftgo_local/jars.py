@@ -1,15 +1,15 @@
-"""Kafka's jars: named by Maven coordinates in ``kafka.lock``, downloaded by jgo, verified by SHA-256 at every start.
+"""Kafka's and ActiveMQ's jars: Maven coordinates in ``NAME.lock``, fetched by jgo, verified by SHA-256 at every start.
 
 jgo knows where Maven repositories are (its own settings file may name others) and keeps what it downloads. The lock
 file makes two starts of one release run the same bytes, and spares the first start the walk through 200 POM files.
-``python -m ftgo_local.jars FOLDER`` fetches; ``python -m ftgo_local.jars lock`` writes that file for another version.
+``python -m ftgo_local.jars FOLDER NAME`` fetches; ``python -m ftgo_local.jars lock`` writes both files anew.
 """
 
 import fcntl
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,24 +20,29 @@ from ftgo_local.errors import PlatformError
 
 KAFKA_VERSION = "4.1.1"
 KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
+ACTIVEMQ_VERSION = "6.3.1"
+ACTIVEMQ = [f"org.apache.activemq:activemq-{part}:{ACTIVEMQ_VERSION}" for part in ("broker", "stomp", "kahadb-store")]
+ACTIVEMQ += [f"org.apache.activemq:activemq-console:{ACTIVEMQ_VERSION}"]
+ACTIVEMQ_LOG_BACKEND = "org.slf4j:slf4j-jdk14:2.0.18"
+"""Of the version of SLF4J that ActiveMQ brings; it writes to the standard error, and is a part of Java otherwise."""
 LOG_BACKEND = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 """Kafka logs through SLF4J and leaves the choice of a backend to whoever runs it; its own archive carries this one."""
-LOCK_FILE = Path(__file__).with_name("kafka.lock")
+LOCKS = Path(__file__).parent
 _DOWNLOADS_AT_ONCE = 8
 
 
-def locked_jars() -> dict[str, str]:
+def locked_jars(name: str = "kafka") -> dict[str, str]:
     """Coordinates -> SHA-256, in the order of the class path."""
-    lines = (line for line in LOCK_FILE.read_text().splitlines() if line and not line.startswith("#"))
+    lines = (line for line in (LOCKS / f"{name}.lock").read_text().splitlines() if line and not line.startswith("#"))
     return dict(line.split() for line in lines)
 
 
-def lock_digest() -> str:
+def lock_digest(name: str = "kafka") -> str:
     """A short name for this set of jars."""
-    return _sha256(LOCK_FILE)[:12]
+    return _sha256(LOCKS / f"{name}.lock")[:12]
 
 
-def jars(spare: Path) -> list[Path]:
+def jars(spare: Path, name: str = "kafka") -> list[Path]:
     """The verified jars, downloaded when missing. Raises PlatformError when one cannot be had or is not the locked one.
 
     They are in Maven's cache; nothing is written there when all are. What is missing goes to ``spare`` when the cache
@@ -53,14 +58,15 @@ def jars(spare: Path) -> list[Path]:
     settings = GlobalSettings.load()
     context = MavenContext(repo_cache=settings.repo_cache, timeout=30)
     context.remote_repos.update(settings.repositories)
+    locked = locked_jars(name)
     with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
-        cached = list(pool.map(lambda entry: _cached(context, *entry), locked_jars().items()))
+        cached = list(pool.map(lambda entry: _cached(context, *entry), locked.items()))
         found = [path for path in cached if path]
         if len(found) < len(cached):
             if not _may_write(context.repo_cache):
                 context.repo_cache = spare
             with _one_at_a_time(context.repo_cache):
-                found = list(pool.map(lambda path, entry: path or _jar(context, *entry), cached, locked_jars().items()))
+                found = list(pool.map(lambda path, entry: path or _jar(context, *entry), cached, locked.items()))
     for path in found:
         if os.pathsep in str(path):
             raise PlatformError(f"Java cannot read {path}: a name with {os.pathsep} ends there.", "Set M2_REPO.")
@@ -96,7 +102,7 @@ def _jar(context: Any, coordinates: str, sha256: str) -> Path:
                 f"{coordinates} cannot be downloaded: {str(error)[:200]}.",
                 cure(
                     error,
-                    "Kafka's jars come from Maven once; is there a network, and does a proxy or mirror need setting?",
+                    "The jars come from Maven once; is there a network, and does a proxy or mirror need setting?",
                 ),
             ) from error
         if _sha256(path) == sha256:
@@ -123,22 +129,35 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def write_lock() -> None:
-    """Resolve Kafka and what it needs, check each jar against the repository's own SHA-1, and write their SHA-256."""
-    import httpx
+    """Write both files: the SHA-256 of each jar that the two brokers need."""
     import jgo
 
-    lines = [f"# The class path of Kafka {KAFKA_VERSION}, written by: python -m ftgo_local.jars lock"]
     # Apart from each other: resolved together, the logger's parent POM would set the versions of Kafka's dependencies.
-    for artifact in [*jgo.resolve(KAFKA), jgo.resolve(LOG_BACKEND)[0]]:
+    kafka = [*jgo.resolve(KAFKA), jgo.resolve(LOG_BACKEND)[0]]
+    _write_lock("kafka", f"Kafka {KAFKA_VERSION}", kafka)
+    activemq = [artifact for part in ACTIVEMQ for artifact in jgo.resolve(part)]
+    _write_lock("activemq", f"ActiveMQ {ACTIVEMQ_VERSION}", [*activemq, jgo.resolve(ACTIVEMQ_LOG_BACKEND)[0]])
+
+
+def _write_lock(name: str, title: str, artifacts: Sequence[Any]) -> None:
+    """Check each jar, once, against the repository's own SHA-1."""
+    import httpx
+
+    lines = {}
+    for artifact in artifacts:
+        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
+        if coordinates in lines:
+            continue
         path = Path(artifact.resolve())
         repository = next(iter(artifact.context.remote_repos.values()))
         url = f"{repository}/{artifact.component.path_prefix.as_posix()}/{artifact.filename}.sha1"
         published = httpx.get(url, timeout=30).raise_for_status().text.split()[0]
         if published != hashlib.sha1(path.read_bytes(), usedforsecurity=False).hexdigest():
             raise PlatformError(f"{path} differs from what {repository} publishes.", "Delete it and lock again.")
-        coordinates = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
-        lines.append(f"{coordinates} {_sha256(path)}")
-    LOCK_FILE.write_text("\n".join(lines) + "\n")
+        lines[coordinates] = _sha256(path)
+    head = f"# The class path of {title}, written by: python -m ftgo_local.jars lock"
+    text = "\n".join([head, *(f"{coordinates} {digest}" for coordinates, digest in lines.items())])
+    (LOCKS / f"{name}.lock").write_text(text + "\n")
 
 
 if __name__ == "__main__":
@@ -146,6 +165,6 @@ if __name__ == "__main__":
         if sys.argv[1:] == ["lock"]:
             write_lock()
         else:
-            print(*jars(Path(sys.argv[1])), sep="\n")
+            print(*jars(Path(sys.argv[1]), *sys.argv[2:]), sep="\n")
     except (PlatformError, OSError) as error:
         sys.exit(str(error))

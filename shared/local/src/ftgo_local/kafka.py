@@ -229,14 +229,14 @@ class Kafka:
         return True
 
 
-async def fetch_jars(spare: Path) -> list[Path]:
-    """The jars of Kafka's class path, verified. Raises PlatformError.
+async def fetch_jars(spare: Path, name: str = "kafka") -> list[Path]:
+    """The jars of a class path, verified. Raises PlatformError.
 
     Below ``spare``, when Maven's cache lacks some and cannot be written. In a process of its own, which ends with ours:
     a download in a thread could not be broken off by Ctrl-C.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ftgo_local.jars", str(spare)),
+        *(sys.executable, "-m", "ftgo_local.jars", str(spare), name),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

@@ -16,7 +16,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Maven cache with the one jar that is locked."""
     lock = tmp_path / "kafka.lock"
     lock.write_text(f"org.example:thing:1.0 {hashlib.sha256(CONTENT).hexdigest()}\n")
-    monkeypatch.setattr(jars, "LOCK_FILE", lock)
+    monkeypatch.setattr(jars, "LOCKS", tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("M2_REPO", raising=False)
     folder = tmp_path / "home" / ".m2" / "repository" / "org" / "example" / "thing" / "1.0"
