@@ -477,7 +477,7 @@ async def test_a_second_server_beside_it_and_nothing_left(server: RabbitMQ) -> N
     try:
         await second.start()
         wire = Wire(OnServer(second, transport))
-        await wire.transport().declare([channel], {"kept": ["reader"]})
+        await wire.transport().declare([channel], {channel.name: [wire.name("reader")]})
         sent = messages(channel, "entity", range(20))
         await wire.publish(sent)
         await wire.close()
