@@ -70,7 +70,7 @@ async def main(names: list[str]) -> int:
             print(f"no such journey: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
             return 2
         try:
-            await until_ready(client, vars(stage.urls), stage.kafka)
+            await until_ready(client, vars(stage.urls), stage.broker)
         except PlatformError as error:
             print(error, file=sys.stderr)
             return 1
