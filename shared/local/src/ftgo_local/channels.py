@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 20.0
 
 
 async def declare(url: str, channels: Sequence[Channel], readers: Mapping[str, Collection[str]], cure: str) -> int:
-    """Make what is missing, and say how many channels were. Raises PlatformError; ``cure``: for a broker that is away."""
+    """Make what is missing, and say how many channels were. Raises PlatformError; ``cure``: of one that is away."""
     try:
         transport = connect(url)
     except (BrokerRefuses, ValueError) as error:

@@ -58,7 +58,7 @@ class Platform:
         await self.postgres.start()
 
     async def start_broker(self) -> None:
-        """Start and wait until it answers: about 3 s for Kafka. The first time on a machine it may be fetched (45 MB)."""
+        """Start and wait until it answers: about 3 s for Kafka. The first time here it may be fetched (45 MB)."""
         self.state.create()
         await self.broker.start()
 
