@@ -83,7 +83,7 @@ test-slow: .venv/ready ## every failpoint in every way, a rolling restart, outag
 	@$(RUN) pytest -m slow --timeout 300
 
 test-brokers: .venv/ready ## the transports' promises and the journeys, on every broker that starts here (or BROKER=...)
-	@$(PY) e2e-tests/brokers/run.py $(BROKER) $(ARGS)
+	@$(PY) e2e-tests/brokers/run.py $(BROKER) -- $(ARGS)
 
 check: .venv/ready ## lint, import rules, types
 	$(RUN) ruff check .

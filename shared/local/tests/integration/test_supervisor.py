@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from ftgo_local.ports import DEFAULT_PORTS, free_port
+from ftgo_local.ports import BROKER_PORTS, DEFAULT_PORTS, free_port
 from ftgo_local.state import StateDirectory
 
 pytestmark = pytest.mark.embedded("it is what is tested")
@@ -48,8 +48,8 @@ class Up:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
         return self.process
 
-    def started(self) -> "Up":
-        self.start()
+    def started(self, **environment: str) -> "Up":
+        self.start(**environment)
         eventually(lambda: "Everything is up" in self.text or self.ended, "all is up", 60)
         assert not self.ended, self.text
         return self
@@ -86,7 +86,10 @@ class Up:
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One state directory for all, up or down as the test before has left it: to make it anew takes its time."""
-    up = Up(tmp_path_factory.mktemp("up") / "state", {name: free_port() for name in DEFAULT_PORTS})
+    up = Up(
+        tmp_path_factory.mktemp("up") / "state",
+        {name: free_port() for name in (*DEFAULT_PORTS, *BROKER_PORTS["kafka"])},
+    )
     yield up
     if up.process is not None and not up.ended:
         up.process.terminate()
@@ -263,7 +266,7 @@ def test_reset_begins_anew(down: Up) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_was_full_for_a_while_leaves_nothing_dead(roomy_disk: Any, tmp_path: Path) -> None:
-    up = Up(roomy_disk.path / "state", {name: free_port() for name in DEFAULT_PORTS})
+    up = Up(roomy_disk.path / "state", {name: free_port() for name in (*DEFAULT_PORTS, *BROKER_PORTS["kafka"])})
     up.output = tmp_path / "out"
     up.started()
     try:
