@@ -148,8 +148,6 @@ class Supervisor:
 
     async def _start_broker(self) -> None:
         """Ours, or look for the one that runs elsewhere; then the channels that are missing there."""
-        if note := changed(self._choice, self._directory):
-            self._progress.note(note)
         if self._choice.own:
             await self._start_own_broker(KINDS[self._choice.own])
         if self._channels:
@@ -159,6 +157,8 @@ class Supervisor:
                 cure = "The log tells more." if self._choice.own else f"Is it up, and is {VARIABLE} its address?"
                 made = await declare(self._broker_url, self._channels, self._readers, cure)
                 step.text = f"{made} made at {self._choice}, {len(self._channels) - made} were there"
+        if note := changed(self._choice, self._directory):
+            self._progress.note(note)
         with suppress(OSError):  # a full disk: then the next start does not know of it
             remember(self._choice, self._directory)
 
