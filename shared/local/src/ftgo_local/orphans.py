@@ -32,11 +32,20 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
                 orphans.append(identity)
         found = found or bool(orphans)
         _wait_for_end(orphans)
+        _end([helper for name in names for helper in state.units[name].helpers])
     for unit in state.units.values():
         unit.pid = None
     with suppress(OSError):  # on a full disk: what is named there has ended, and is found so
         directory.write(state)
     return found
+
+
+def _end(helpers: list[Identity]) -> None:
+    """Of units that have ended."""
+    for helper in helpers:
+        if process := helper.process():
+            process.terminate()
+    _wait_for_end(helpers)
 
 
 def _wait_for_end(orphans: list[Identity]) -> None:

@@ -48,6 +48,7 @@ class UnitState:
     restarts: int = 0
     generation: int = 0  # the restart request that this process has answered
     log: str = ""
+    helpers: list[Identity] = field(default_factory=list)  # processes that it needs and that would outlive it
 
     @property
     def identity(self) -> Identity | None:
