@@ -19,8 +19,8 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Unit(Protocol):
-    """A process of the platform: PostgreSQL, the broker or a service. One that starts further processes, which do not end
-    with it, has their pids as ``helpers``."""
+    """A process of the platform: PostgreSQL, the broker or a service. One that starts further processes, which do not
+    end with it, has their pids as ``helpers``."""
 
     name: str
     log: Path
