@@ -41,8 +41,7 @@ def supervise(
     What happens is told to the listeners, to the journal and to ``logs/ftgo.log``. ``broker_settings`` go over our own
     in Kafka's server.properties.
     """
-    from ftgo_contracts.channels import ALL_CHANNELS
-    from ftgo_contracts.readers import READERS
+    from ftgo_contracts.channels import ALL_CHANNELS, READERS
 
     os.umask(0o077)
     settle(os.environ)
