@@ -19,7 +19,7 @@ from ftgo_local.scenes.records import Topic
 from ftgo_local.scenes.stage import Stage
 from ftgo_local.scenes.tap import Tap, Topics
 from ftgo_local.state import StateDirectory
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 
 PORT_OFFSET = os.environ.get("FTGO_JOURNEYS_PORT_OFFSET", "500")
 
@@ -80,7 +80,7 @@ async def topics(stage: Stage) -> AsyncIterator[Topics]:
     """Channels from now on, by their names: what is sent there can be found, and anything can be put there."""
     if stage.broker is None:
         pytest.skip("needs FTGO_BROKER_URL, or FTGO_KAFKA_BOOTSTRAP")
-    kafka, transport, taps = stage.kafka, connect(stage.broker), list[Tap]()
+    kafka, transport, taps = stage.kafka, transport_at(stage.broker), list[Tap]()
 
     async def marked(name: str) -> Any:
         if kafka is not None:

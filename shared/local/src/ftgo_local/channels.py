@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.runtime.errors import is_transient
 from ftgo_messaging.runtime.waiting import reason
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 from ftgo_messaging.transports.port import BrokerRefuses
 
 from ftgo_local.brokers.kinds import shown
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 20.0
 async def declare(url: str, channels: Sequence[Channel], readers: Mapping[str, Collection[str]], cure: str) -> int:
     """Make what is missing, and say how many channels were. Raises PlatformError; ``cure``: of one that is away."""
     try:
-        transport = connect(url)
+        transport = transport_at(url)
     except (BrokerRefuses, ValueError) as error:
         raise PlatformError(str(error)) from error
     try:

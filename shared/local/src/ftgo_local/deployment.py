@@ -6,7 +6,7 @@ from functools import partial
 import httpx
 from ftgo_messaging import TransientError
 from ftgo_messaging.runtime.waiting import NotThere, wait_for
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 from ftgo_messaging.transports.port import BrokerRefuses
 
 from ftgo_local.brokers.kinds import shown
@@ -52,7 +52,7 @@ async def _ready(client: httpx.AsyncClient, url: str) -> None:
 
 async def _reach(broker: str) -> None:
     """Raises what the broker raises: TransientError while it is away."""
-    transport = connect(broker)
+    transport = transport_at(broker)
     try:
         await transport.declare((), {})
     finally:

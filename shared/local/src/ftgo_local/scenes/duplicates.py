@@ -6,7 +6,7 @@ from ftgo_contracts.money import Money
 from ftgo_messaging.messages import codec, message
 from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.message import Message
-from ftgo_messaging.transports import connect
+from ftgo_messaging.transports import transport_at
 from ftgo_messaging.transports.port import Sent
 
 from ftgo_local.errors import NotRunningError
@@ -65,7 +65,7 @@ async def _a_command_of_ours(stage: Stage, broker: str) -> None:
     before = await _authorized(stage, consumer)
     counted = await stage.metric("accounting", HANDLED, outcome="duplicate")
     command = _payment(consumer)
-    transport = connect(broker)
+    transport = transport_at(broker)
     publisher = transport.publisher("ftgo-demo")
     try:
         for time in ("once", "once more"):

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.message import ATTRIBUTES, ID, Message
-from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import Record, Sent, Subscription, Transport
 
 from ftgo_local.scenes.stage import expect
@@ -38,7 +37,7 @@ class Tap:
 
     def __init__(self, transport: Transport, channel: Channel) -> None:
         self.name = channel.name
-        self.partitions = list(range(LANES))
+        self.partitions = list(range(transport.lanes))
         self._transport = transport
         self._channel = channel
         self._heard: list[Heard] = []
