@@ -7,8 +7,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from ftgo_local.brokers.kinds import KINDS, absence
 from ftgo_local.kafka import Kafka
@@ -107,19 +109,16 @@ def test_a_killed_supervisor_leaves_nothing_of_the_broker_behind(down: Up, broke
     up.process.wait()
     assert up.ftgo("down").returncode == 0
     assert before
-    assert processes_below(up.path) == set()
+    eventually(lambda: not processes_below(up.path), "servers' own children have ended", 20)
 
 
-def processes_below(path: Path) -> set[int]:
-    """Those whose working directory is there."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            try:
-                if (entry / "cwd").resolve().is_relative_to(path.resolve()):
-                    found.add(int(entry.name))
-            except OSError:
-                continue
+def processes_below(path: Path) -> list[psutil.Process]:
+    """Those whose working directory is there; not the dead that nobody has collected."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()).is_relative_to(path.resolve()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
     return found
 
 

@@ -38,6 +38,8 @@ class Up:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, **environment: str) -> "subprocess.Popen[bytes]":
+        if self.process is not None:
+            self.process.wait(60)  # the one before, which was told to end
         command = [sys.executable, str(FAKE_PLATFORM), str(self.path), json.dumps(self.ports)]
         with self.output.open("wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
