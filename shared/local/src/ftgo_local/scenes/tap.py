@@ -48,6 +48,9 @@ class Tap:
         await self._subscription.open()
         if not self._transport.traits.assigns:
             await self._subscription.assign([f"{self.name}/{lane}" for lane in self.partitions])
+        if self._transport.traits.replays:
+            while (earlier := await self._subscription.take(500, 0.5)) is not None:
+                self._subscription.settle(earlier)
         return self
 
     async def find(self, wanted: Wanted, *, within: float = 15.0) -> Heard:
