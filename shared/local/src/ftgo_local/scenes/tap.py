@@ -48,8 +48,9 @@ class Tap:
         await self._subscription.open()
         if not self._transport.traits.assigns:
             await self._subscription.assign([f"{self.name}/{lane}" for lane in self.partitions])
-        if self._transport.traits.replays:
-            while (earlier := await self._subscription.take(500, 0.5)) is not None:
+        # Some brokers give a new consumer what they still hold. What is under way has not come yet, though it counts.
+        while any((await self._subscription.backlog()).values()):
+            if (earlier := await self._subscription.take(500, 0.5)) is not None:
                 self._subscription.settle(earlier)
         return self
 
