@@ -7,8 +7,8 @@ RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow check docs k8s-check k8s-try compose-up \
-	compose-check lock clean
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow test-brokers check docs k8s-check \
+	k8s-try compose-up compose-check lock clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,8 +30,12 @@ MOVED := $(shell [ ! -e .venv/ready ] || { [ -x $(PY) ] \
 	$(RUN) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTS))
 	@touch $@
 
-up: .venv/ready ## start everything: PostgreSQL, Kafka, four services; Ctrl-C stops it
-	@$(RUN) ftgo_local up
+# kafka, rabbitmq, activemq, valkey or nats. Without it, that of the last start; Kafka the first time.
+BROKER ?=
+WITH_BROKER = $(if $(BROKER),--broker $(BROKER))
+
+up: .venv/ready ## start everything: PostgreSQL, Kafka (or make up BROKER=nats), four services; Ctrl-C stops it
+	@$(RUN) ftgo_local up $(WITH_BROKER)
 
 down: .venv/ready ## stop what `make up` started
 	@$(RUN) ftgo_local down
@@ -46,10 +50,10 @@ logs: .venv/ready ## a service's log: make logs SERVICE=order
 	@$(RUN) ftgo_local logs $(or $(SERVICE),order) --follow
 
 doctor: .venv/ready ## can this machine run it?
-	@$(RUN) ftgo_local doctor
+	@$(RUN) ftgo_local doctor $(WITH_BROKER)
 
 demo: .venv/ready ## a tour: orders, refusals, outages, duplicates
-	@$(RUN) ftgo_local demo
+	@$(RUN) ftgo_local demo $(WITH_BROKER)
 
 bench: .venv/ready ## throughput, latency and cost per order
 	@$(PY) e2e-tests/benchmarks/bench.py
@@ -78,6 +82,9 @@ test: .venv/ready ## all tests but the slow ones, on servers of their own; in Do
 test-slow: .venv/ready ## every failpoint in every way, a rolling restart, outages of servers
 	@$(RUN) pytest -m slow --timeout 300
 
+test-brokers: .venv/ready ## the transports' promises and the journeys, on every broker that starts here (or BROKER=...)
+	@$(PY) e2e-tests/brokers/run.py $(BROKER) -- $(ARGS)
+
 check: .venv/ready ## lint, import rules, types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -94,8 +101,8 @@ k8s-check: .venv/ready ## build, validate and compare the Kubernetes manifests
 k8s-try: .venv/ready ## the manifests on a real cluster: make k8s-try, or with K8S_CONTEXT=kind-kind
 	@$(PY) e2e-tests/kubernetes/run.py $(ARGS) || [ $$? = 77 ]
 
-compose-up: ## start everything in Docker, and say beforehand what would stand in the way
-	@compose/up
+compose-up: ## start everything in Docker (BROKER=nats, too), and say beforehand what would stand in the way
+	@BROKER=$(BROKER) compose/up
 
 compose-check: .venv/ready ## build the containers and go through the journeys (needs Docker)
 	@e2e-tests/compose/run

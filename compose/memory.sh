@@ -4,7 +4,7 @@
 set -euo pipefail
 
 # Up already, or partly: what is missing then, it uses itself.
-for server in postgres/5432 kafka/9092; do
+for server in postgres/5432 "$FTGO_BROKER_ADDRESS"; do
   if (exec 3<>"/dev/tcp/$server") 2>/dev/null; then exit 0; fi
 done
 

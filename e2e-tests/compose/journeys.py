@@ -1,7 +1,7 @@
 """Ways of an order through all four services, from inside of the containers. ``python -m journeys [NAME ...]``
 
 The scenes of the demonstration, played silently, and what only a client and the kitchen do. Without names, all. Reads
-FTGO_<SERVICE>_URL, FTGO_KAFKA_BOOTSTRAP, and the ids of the seed from FTGO_SEED_FILE. Exit code 1 with a sentence when
+FTGO_<SERVICE>_URL, FTGO_BROKER_URL, and the ids of the seed from FTGO_SEED_FILE. Exit code 1 with a sentence when
 a journey ends elsewhere than it should.
 """
 
@@ -70,7 +70,7 @@ async def main(names: list[str]) -> int:
             print(f"no such journey: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)
             return 2
         try:
-            await until_ready(client, vars(stage.urls), stage.kafka)
+            await until_ready(client, vars(stage.urls), stage.broker)
         except PlatformError as error:
             print(error, file=sys.stderr)
             return 1

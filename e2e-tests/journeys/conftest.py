@@ -7,14 +7,19 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from ftgo_contracts.channels import ALL_CHANNELS
 from ftgo_local.deployment import until_ready
 from ftgo_local.errors import PlatformError
 from ftgo_local.scenes.control import Control
+from ftgo_local.scenes.records import Topic
 from ftgo_local.scenes.stage import Stage
+from ftgo_local.scenes.tap import Tap, Topics
 from ftgo_local.state import StateDirectory
+from ftgo_messaging.transports import transport_at
 
 PORT_OFFSET = os.environ.get("FTGO_JOURNEYS_PORT_OFFSET", "500")
 
@@ -48,7 +53,7 @@ async def stage(platform_control: Control | None) -> AsyncIterator[Stage]:
             return
         stage = Stage.from_environment(client)
         try:
-            await until_ready(client, vars(stage.urls), stage.kafka)
+            await until_ready(client, vars(stage.urls), stage.broker)
         except PlatformError as error:
             pytest.exit(str(error), returncode=1)  # once, not for every test
         yield stage
@@ -63,6 +68,27 @@ def control(stage: Stage) -> Control:
 
 @pytest.fixture
 def kafka(stage: Stage) -> str:
+    if stage.broker is None:
+        pytest.skip("needs FTGO_BROKER_URL, or FTGO_KAFKA_BOOTSTRAP")
     if stage.kafka is None:
-        pytest.skip("needs FTGO_KAFKA_BOOTSTRAP")
+        pytest.skip("needs Kafka: it reads and writes Kafka's own records")
     return stage.kafka
+
+
+@pytest.fixture
+async def topics(stage: Stage) -> AsyncIterator[Topics]:
+    """Channels from now on, by their names: what is sent there can be found, and anything can be put there."""
+    if stage.broker is None:
+        pytest.skip("needs FTGO_BROKER_URL, or FTGO_KAFKA_BOOTSTRAP")
+    kafka, transport, taps = stage.kafka, transport_at(stage.broker), list[Tap]()
+
+    async def marked(name: str) -> Any:
+        if kafka is not None:
+            return await Topic(kafka, name).mark()
+        taps.append(tap := Tap(transport, next(c for c in ALL_CHANNELS if c.name == name)))
+        return await tap.mark()
+
+    yield marked
+    for tap in taps:
+        await tap.close()
+    await transport.close()

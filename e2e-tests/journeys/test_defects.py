@@ -4,8 +4,9 @@ import uuid
 from typing import Any
 
 from ftgo_local.scenes.control import Control
-from ftgo_local.scenes.records import Record, Topic, body_of, headers_of
+from ftgo_local.scenes.records import Record, body_of, headers_of
 from ftgo_local.scenes.stage import Stage, expect, in_minutes
+from ftgo_local.scenes.tap import Topics
 
 HANDLED = "ftgo_messages_handled_total"
 
@@ -51,10 +52,10 @@ async def test_defect_04_accounting_keeps_a_balance_and_can_refuse(stage: Stage)
     assert disabled["rejection"] == {"reason": "DISABLED", "service": "accounting"}
 
 
-async def test_defect_05_cancel_and_revise_name_the_restaurant(stage: Stage, kafka: str) -> None:
+async def test_defect_05_cancel_and_revise_name_the_restaurant(stage: Stage, topics: Topics) -> None:
     restaurant = await stage.restaurant()
     order = await _approved(stage)
-    topic = await Topic(kafka, "kitchen.commands").mark()
+    topic = await topics("kitchen.commands")
     await stage.revise(order, [("2", 1)])
     await stage.settled(order, "APPROVED")
     await stage.cancel(order)
@@ -139,8 +140,8 @@ async def test_defect_10_history_counts_versions_as_numbers_and_knows_revisions(
     assert [event["id"] for event in await stage.events(order, after=9)] == [10, 11, 12]
 
 
-async def test_defect_11_accounting_takes_no_message_twice(stage: Stage, kafka: str) -> None:
-    topic = await Topic(kafka, "accounting.commands").mark()
+async def test_defect_11_accounting_takes_no_message_twice(stage: Stage, topics: Topics) -> None:
+    topic = await topics("accounting.commands")
     consumer = await stage.consumer()
     order = await stage.place(consumer)
     await stage.settled(order)
@@ -153,8 +154,8 @@ async def test_defect_11_accounting_takes_no_message_twice(stage: Stage, kafka: 
     assert await stage.account(consumer) == before
 
 
-async def test_defect_12_a_poisonous_message_stops_no_subscriber(stage: Stage, kafka: str) -> None:
-    topic = await Topic(kafka, "accounting.commands").mark()
+async def test_defect_12_a_poisonous_message_stops_no_subscriber(stage: Stage, topics: Topics) -> None:
+    topic = await topics("accounting.commands")
     dead = await stage.metric("accounting", HANDLED, outcome="dead")
     known = {"ce_type": "ftgo.accounting.AuthorizePayment", "ce_messagekind": "command"}
     for partition in topic.partitions:
@@ -192,8 +193,8 @@ async def test_defect_13_a_refusal_leaves_nothing_half_done(stage: Stage) -> Non
     assert (kept["state"], kept["lineItems"]) == (ticket["state"], ticket["lineItems"])
 
 
-async def test_defect_14_a_late_reply_moves_no_saga(stage: Stage, control: Control, kafka: str) -> None:
-    topic = await Topic(kafka, "order.create-order.replies").mark()
+async def test_defect_14_a_late_reply_moves_no_saga(stage: Stage, control: Control, topics: Topics) -> None:
+    topic = await topics("order.create-order.replies")
     dropped = await stage.metric("order", "ftgo_saga_replies_dropped_total")
     await control.stop("accounting")
     try:

@@ -9,6 +9,7 @@ import pytest
 from ftgo_local.scenes.control import Control
 from ftgo_local.scenes.records import Topic, body_of, headers_of
 from ftgo_local.scenes.stage import Stage, expect
+from ftgo_local.scenes.tap import Topics
 from ftgo_messaging.consumer import dead_letters
 from ftgo_messaging.messages import codec
 from ftgo_messaging.messages.ids import new_id
@@ -61,10 +62,10 @@ async def test_a_payment_under_a_wrong_key_is_not_authorized(stage: Stage, kafka
     assert await stage.account(consumer) == account
 
 
-async def test_junk_under_the_id_of_a_command_does_not_make_it_a_duplicate(stage: Stage, kafka: str) -> None:
+async def test_junk_under_the_id_of_a_command_does_not_make_it_a_duplicate(stage: Stage, topics: Topics) -> None:
     consumer = await stage.consumer()
     await stage.settled(await stage.place(consumer), "APPROVED")
-    topic, before = Topic(kafka, "accounting.commands"), await _dead(stage, "accounting")
+    topic, before = await topics("accounting.commands"), await _dead(stage, "accounting")
     key, awaited = consumer.encode(), AUTHORIZE | {"ce_id": new_id()}
     await topic.put(key, awaited | {"ce_type": "ftgo.accounting.Nobody"}, b"{}")
     await topic.put(b"junk", awaited, _payment(consumer))
@@ -79,10 +80,10 @@ async def test_junk_under_the_id_of_a_command_does_not_make_it_a_duplicate(stage
     await stage.until(authorized)
 
 
-async def test_garbage_parks_no_key_and_a_parked_key_shows(stage: Stage, control: Control, kafka: str) -> None:
+async def test_garbage_parks_no_key_and_a_parked_key_shows(stage: Stage, control: Control, topics: Topics) -> None:
     consumer = await stage.consumer()
     await stage.settled(await stage.place(consumer), "APPROVED")
-    topic, before = Topic(kafka, "accounting.commands"), await _dead(stage, "accounting")
+    topic, before = await topics("accounting.commands"), await _dead(stage, "accounting")
     garbage: list[dict[str, str]] = [
         {},
         AUTHORIZE,
@@ -126,9 +127,9 @@ async def _discard(control: Control, key: str) -> None:
         await connection.close()
 
 
-async def test_a_price_below_nothing_or_a_version_far_ahead_is_not_believed(stage: Stage, kafka: str) -> None:
+async def test_a_price_below_nothing_or_a_version_far_ahead_is_not_believed(stage: Stage, topics: Topics) -> None:
     menu = [{"id": "1", "name": "Soup", "price": "5.00"}]
-    topic = await Topic(kafka, "restaurant.events").mark()
+    topic = await topics("restaurant.events")
     restaurant = await stage.restaurant(menu)
     made = await topic.find(lambda r: body_of(r)["restaurantId"] == restaurant)
     before = await _dead(stage, "order")

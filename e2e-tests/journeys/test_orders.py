@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from ftgo_local.scenes.records import Topic, body_of, headers_of
+from ftgo_local.scenes.records import body_of, headers_of
 from ftgo_local.scenes.stage import Stage, expect, in_minutes, line_items
+from ftgo_local.scenes.tap import Topics
 
 
 async def test_registering_and_ordering_in_the_same_second(stage: Stage) -> None:
@@ -185,21 +186,21 @@ async def _post(stage: Stage, body: dict[str, Any], key: str | None = None) -> h
 
 
 async def test_a_trace_and_a_conversation_reach_from_the_request_to_the_last_participant(
-    stage: Stage, kafka: str
+    stage: Stage, topics: Topics
 ) -> None:
-    topics = [await Topic(kafka, name).mark() for name in ("order.events", "accounting.commands", "account.events")]
+    heard = [await topics(name) for name in ("order.events", "accounting.commands", "account.events")]
     trace = {"traceparent": f"00-{uuid.uuid4().hex}-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
     body = await stage.order_for(await stage.consumer())
     answer = await stage.client.post(f"{stage.urls.order}/orders", json=body, headers=trace)
     order = answer.json()["orderId"]
     await stage.settled(order, "APPROVED")
-    found = [headers_of(await t.find(lambda r: body_of(r).get("orderId") == order)) for t in topics]
+    found = [headers_of(await t.find(lambda r: body_of(r).get("orderId") == order)) for t in heard]
     assert [{name: headers.get(name) for name in trace} for headers in found] == [trace] * 3
     assert len({headers["ce_correlationid"] for headers in found}) == 1
 
 
-async def test_what_is_no_trace_is_ignored(stage: Stage, kafka: str) -> None:
-    topic = await Topic(kafka, "order.events").mark()
+async def test_what_is_no_trace_is_ignored(stage: Stage, topics: Topics) -> None:
+    topic = await topics("order.events")
     body = await stage.order_for(await stage.consumer())
     answer = await stage.client.post(
         f"{stage.urls.order}/orders", json=body, headers={"traceparent": f"00-{'0' * 32}-00f067aa0ba902b7-01"}

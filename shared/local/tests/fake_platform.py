@@ -1,9 +1,12 @@
 """`ftgo up` with two services that do nothing, for the tests of the supervisor. Arguments: state directory, ports."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
+from ftgo_contracts.channels import ORDER_EVENTS
+from ftgo_local.broker_choice import choose
 from ftgo_local.console import plain
 from ftgo_local.errors import PlatformError
 from ftgo_local.launch import supervise
@@ -21,7 +24,8 @@ try:
         json.loads(sys.argv[2]),
         plain(sys.stdout),
         specs=specs,
-        topics=["order.events"],
+        broker=choose(os.environ.get("FTGO_BROKER"), StateDirectory(Path(sys.argv[1])), os.environ),
+        channels=[ORDER_EVENTS],
         with_seed=False,
     )
 except PlatformError as error:

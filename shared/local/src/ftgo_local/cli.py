@@ -22,20 +22,22 @@ from rich.table import Table
 from ftgo_local import dead_letters, sagas
 from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
+from ftgo_local.broker_choice import choose
+from ftgo_local.brokers.kinds import KINDS, shown
 from ftgo_local.child import last_lines
 from ftgo_local.console import failure_lines, for_stdout, plain
 from ftgo_local.cures import cure
 from ftgo_local.environment import settle
 from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
-from ftgo_local.launch import change, down, supervise, supervise_in_background
+from ftgo_local.launch import change, down, kill_unit, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
 from ftgo_local.progress import Progress, failure
 from ftgo_local.services import SERVICES
-from ftgo_local.state import INFRASTRUCTURE, StateDirectory, state_directory
+from ftgo_local.state import POSTGRES, StateDirectory, state_directory
 from ftgo_local.status import snapshot
 
 app = typer.Typer(
-    help="FTGO on this machine: four services, a real PostgreSQL and a real Kafka, without Docker.",
+    help="FTGO on this machine: four services, a real PostgreSQL and a real broker, without Docker.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,10 +45,20 @@ app = typer.Typer(
 app.add_typer(sagas.app, name="saga")
 app.add_typer(dead_letters.app, name="dead-letters")
 
-UNITS = (*SERVICES, *INFRASTRUCTURE)
+UNITS = (*SERVICES, POSTGRES, *KINDS)
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
 Log = StrEnum("Log", {name: name for name in (*UNITS, "ftgo")})  # type: ignore[misc]
+Broker = StrEnum("Broker", {name: name for name in KINDS})  # type: ignore[misc]
 
+BrokerName = Annotated[
+    Broker | None,
+    typer.Option(
+        "--broker",
+        envvar="FTGO_BROKER",
+        help="Without it: that of the last start, kafka the first time.",
+        show_choices=True,
+    ),
+]
 Offset = Annotated[
     int,
     typer.Option("--port-offset", envvar="FTGO_PORT_OFFSET", min=0, max=40000, help="Another copy: ports moved by N."),
@@ -82,15 +94,22 @@ def own_environment(context: typer.Context) -> None:
 @app.command()
 def up(
     offset: Offset = 0,
+    broker: BrokerName = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is up; leave it running.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", hidden=True)] = False,
 ) -> None:
-    """Start everything and wait until it is ready. Ctrl-C stops it in order."""
+    """Start everything and wait until it is ready. Ctrl-C stops it in order.
+
+    FTGO_BROKER_URL names a broker that runs elsewhere; none is started then.
+    """
+    directory, asked = _directory(offset), broker.value if broker else None
     with _sentences():
+        choice = choose(asked, directory, os.environ)
         if detach:
-            supervise_in_background(_directory(offset), offset, for_stdout(offset, detached=True))
+            supervise_in_background(directory, offset, for_stdout(offset, detached=True), asked)
         else:
-            supervise(_directory(offset), chosen_ports(offset), *([] if quiet else [for_stdout(offset)]))
+            ports = chosen_ports(offset, broker=choice.own)
+            supervise(directory, ports, *([] if quiet else [for_stdout(offset)]), broker=choice)
 
 
 @app.command(name="down")
@@ -140,9 +159,9 @@ def _show(found: dict[str, Any]) -> None:
     for name, service in found["services"].items():
         text = "ready" if service["ready"] else "not ready" if service["status"] == "running" else service["status"]
         table.add_row(name, text, str(service["pid"] or "-"), str(service["restarts"]), service["url"])
-    for name in INFRASTRUCTURE:
+    for name in (found["broker"], POSTGRES):
         unit = found[name]
-        address = unit["bootstrap"] if name == "kafka" else "passwords and ports: ftgo status --json"
+        address = shown(unit["url"]) if name == found["broker"] else "passwords and ports: ftgo status --json"
         table.add_row(name, unit["status"], str(unit["pid"] or "-"), str(unit["restarts"]), address)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
@@ -176,6 +195,13 @@ def restart(service: Unit, offset: Offset = 0) -> None:
     """Stop one process, start it again, and wait until it is ready."""
     with _sentences():
         print(change(_directory(offset), service.value, run=True, again=True))
+
+
+@app.command()
+def kill(service: Unit, offset: Offset = 0) -> None:
+    """Kill one process, as in a crash (SIGKILL). It is started again at once."""
+    with _sentences():
+        print(kill_unit(_directory(offset), service.value))
 
 
 @app.command()
@@ -215,20 +241,25 @@ def _print_from(path: Path, position: int) -> int:
 @app.command()
 def demo(
     offset: Offset = 0,
+    broker: BrokerName = None,
     scene: Annotated[list[int] | None, typer.Option("--scene", "-s", help="Only this one; may be repeated.")] = None,
     pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter before each scene.")] = False,
 ) -> None:
     """Show six scenes: orders, refusals, outages, duplicates. Starts everything when nothing runs."""
     with _sentences():
-        tour.demo(_directory(offset), offset, scene or (), pause=pause)
+        tour.demo(_directory(offset), offset, scene or (), broker=broker.value if broker else None, pause=pause)
 
 
 @app.command()
-def doctor(context: typer.Context, offset: Offset = 0) -> None:
-    """Examine this machine: Python, memory, disk, ports. Exit code 1 when something stands in the way."""
+def doctor(context: typer.Context, offset: Offset = 0, broker: BrokerName = None) -> None:
+    """Examine this machine: Python, memory, disk, ports, brokers. Exit code 1 when something stands in the way."""
     with _sentences():
-        directory, ports = _directory(offset), chosen_ports(offset)
-    findings = diagnosis.examine(directory.path, ports, running=directory.is_locked(), ignored=context.obj)
+        directory = _directory(offset)
+        choice = choose(broker.value if broker else None, directory, os.environ)
+        ports = chosen_ports(offset, broker=choice.own)
+    findings = diagnosis.examine(
+        directory.path, ports, broker=choice.own, running=directory.is_locked(), ignored=context.obj
+    )
     for finding in findings:
         if finding.ok:
             print(f"ok    {finding.name}: {finding.fact}")

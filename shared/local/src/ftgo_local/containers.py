@@ -158,16 +158,16 @@ class ContainerPlatform(Platform):
     """PostgreSQL and Kafka in containers; what is kept on this machine (passwords, logs) is below ``state_dir``."""
 
     postgres: Postgres
-    kafka: Kafka
+    broker: Kafka
 
     def __init__(self, state_dir: Path) -> None:
         super().__init__(state_dir)
         logs = self.state.logs
         self.postgres = Postgres(state_dir / "postgres", free_port(), logs / "postgres.log")
-        self.kafka = Kafka(state_dir / "kafka", free_port(), free_port(), logs / "kafka.log")
+        self.broker = Kafka(state_dir / "kafka", free_port(), free_port(), logs / "kafka.log")
 
     def stop(self) -> None:
         """Stop what runs, Kafka first, and remove it with its data. The logs stay."""
         super().stop()
-        self.kafka.remove()
+        self.broker.remove()
         self.postgres.remove()

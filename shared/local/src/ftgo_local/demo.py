@@ -16,8 +16,16 @@ from ftgo_local.scenes.tour import show
 from ftgo_local.state import StateDirectory
 
 
-def demo(directory: StateDirectory, offset: int, numbers: Sequence[int] = (), *, pause: bool = False) -> None:
-    """Show the scenes with these numbers, all when there are none. Raises PlatformError when one goes wrong.
+def demo(
+    directory: StateDirectory,
+    offset: int,
+    numbers: Sequence[int] = (),
+    *,
+    broker: str | None = None,
+    pause: bool = False,
+) -> None:
+    """Show the scenes with these numbers, all when there are none. Raises PlatformError when one goes wrong, and when
+    what runs runs on another broker than is asked for.
 
     With FTGO_ORDER_URL (and the other three) it plays against those services; scenes that stop processes are left out.
     """
@@ -27,7 +35,9 @@ def demo(directory: StateDirectory, offset: int, numbers: Sequence[int] = (), *,
     remote = "FTGO_ORDER_URL" in os.environ
     started = not remote and not directory.is_locked()
     if started:
-        supervise_in_background(directory, offset, for_stdout(offset, detached=True))
+        supervise_in_background(directory, offset, for_stdout(offset, detached=True), broker)
+    elif not remote and broker not in {None, (runs := Control(directory).state.broker)}:
+        raise PlatformError(f"It runs on {runs}, not on {broker}.", f"`{command()} down` stops it; then ask again.")
     scenes = [scene for scene in SCENES if not numbers or scene.number in numbers]
     asyncio.run(_play(scenes, None if remote else Control(directory), pause=pause))
     if started:

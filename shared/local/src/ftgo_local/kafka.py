@@ -93,12 +93,20 @@ class Kafka:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def url(self) -> str:
+        return f"kafka://{self.bootstrap}"
+
+    @property
     def pid(self) -> int | None:
         return self._child.pid
 
     @property
     def end(self) -> str:
         return self._child.end
+
+    def known_version(self) -> str:
+        """Without fetching anything; empty when only that would tell."""
+        return KAFKA_VERSION
 
     async def prepare(self) -> None:
         """Fetch the jars, which ``start`` does otherwise: the one step that may take long. Raises PlatformError."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,8 @@ LONGEST_PAUSE_SECONDS = 10.0
 
 
 class Unit(Protocol):
-    """A process of the platform: PostgreSQL, Kafka or a service."""
+    """A process of the platform: PostgreSQL, the broker or a service. One that starts further processes, which do not
+    end with it, has their pids as ``helpers``."""
 
     name: str
     log: Path
@@ -108,6 +109,8 @@ class Keeper:
             return
         if pid != self.state.pid:
             self.state.pid, self.state.started = pid, Identity.of(pid).started if pid else ""
+            helpers: Sequence[int] = getattr(self.unit, "helpers", ())
+            self.state.helpers = [Identity.of(helper) for helper in helpers]
         self.state.status = status
         self._save()
 

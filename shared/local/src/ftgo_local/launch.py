@@ -7,15 +7,21 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ftgo_local.broker_choice import Choice, choose
+from ftgo_local.brokers.kinds import KINDS
 from ftgo_local.console import to_file
 from ftgo_local.environment import settle
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
 from ftgo_local.services import ServiceSpec, ftgo_services, ready_now
-from ftgo_local.state import INFRASTRUCTURE, StateDirectory
+from ftgo_local.state import StateDirectory
 from ftgo_local.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from ftgo_messaging.messages.channel import Channel
 
 DOWN_SECONDS = 60.0
 
@@ -24,8 +30,9 @@ def supervise(
     directory: StateDirectory,
     ports: dict[str, int],
     *listeners: Listener,
+    broker: Choice | None = None,
     specs: Sequence[ServiceSpec] | None = None,
-    topics: Sequence[str] | None = None,
+    channels: Sequence["Channel"] | None = None,
     with_seed: bool = True,
     broker_settings: Mapping[str, str] | None = None,
 ) -> None:
@@ -34,21 +41,32 @@ def supervise(
     What happens is told to the listeners, to the journal and to ``logs/ftgo.log``. ``broker_settings`` go over our own
     in Kafka's server.properties.
     """
-    if topics is None:
-        topics = _declared_topics()
+    from ftgo_contracts.channels import ALL_CHANNELS, READERS
+
     os.umask(0o077)
     settle(os.environ)
     with directory.lock():
         progress = Progress(*listeners, journal(directory.journal), to_file(directory.logs / "ftgo.log"))
         services = ftgo_services() if specs is None else specs
         supervisor = Supervisor(
-            directory, ports, services, progress, topics=topics, with_seed=with_seed, broker_settings=broker_settings
+            directory,
+            ports,
+            services,
+            progress,
+            broker=broker or choose(None, directory, os.environ),
+            channels=ALL_CHANNELS if channels is None else channels,
+            readers=READERS,
+            with_seed=with_seed,
+            broker_settings=broker_settings,
         )
         asyncio.run(supervisor.run())
 
 
-def supervise_in_background(directory: StateDirectory, offset: int, listener: Listener) -> None:
-    """Start a supervisor in a session of its own, relay what it tells, and return when all is up.
+def supervise_in_background(
+    directory: StateDirectory, offset: int, listener: Listener, broker: str | None = None
+) -> None:
+    """Start a supervisor in a session of its own, relay what it tells, and return when all is up. ``broker`` as for
+    ``choose``.
 
     Raises PlatformError when a supervisor runs already, or when the new one gives up, which is told by then.
     """
@@ -57,6 +75,7 @@ def supervise_in_background(directory: StateDirectory, offset: int, listener: Li
     log = directory.logs / "supervisor.err"
     with log.open("wb") as err:
         command = [sys.executable, "-m", "ftgo_local", "up", "--quiet", "--port-offset", str(offset)]
+        command += ["--broker", broker] if broker else []
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, start_new_session=True)  # noqa: S603
     try:
         _relay(process, directory, listener, log)
@@ -113,6 +132,10 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
     state = directory.read()
     if state is None or not directory.is_locked():
         raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
+    if name in KINDS and name != state.broker:
+        raise PlatformError(f"The broker here is {state.broker}, not {name}.", "`ftgo status` shows what runs.")
+    if name == state.broker and name not in state.units and state.phase == "ready":
+        raise PlatformError(f"{name} runs elsewhere: FTGO_BROKER_URL named it.", "Stop and start it where it runs.")
     if name not in state.units:
         raise PlatformError(f"{name} has not been started yet.", "Wait until `ftgo up` is through.")
     wanted = directory.want(name, run=run, again=again)
@@ -125,11 +148,11 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
         if not run and unit.status == "stopped":
             return f"{name} is stopped, and stays so until `ftgo start {name}`."
         if run and unit.status == "running" and unit.generation == wanted.generation:
-            if name in INFRASTRUCTURE:
+            if name in state.infrastructure:
                 return f"{name} runs with pid {unit.pid}."
             if ready_now(f"http://127.0.0.1:{state.ports[name]}"):
                 return f"{name} is ready with pid {unit.pid}."
-            missing = [other for other in INFRASTRUCTURE if state.units[other].status == "stopped"]
+            missing = [other for other in state.infrastructure if state.units[other].status == "stopped"]
             if missing:
                 return f"{name} runs with pid {unit.pid}, but is not ready while {' and '.join(missing)} is stopped."
         if time.monotonic() > deadline:
@@ -141,7 +164,14 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
     raise NotRunningError("ftgo has ended meanwhile.", "`ftgo logs ftgo` tells why.")
 
 
-def _declared_topics() -> list[str]:
-    from ftgo_contracts.channels import ALL_CHANNELS
-
-    return [channel.name for channel in ALL_CHANNELS]
+def kill_unit(directory: StateDirectory, name: str) -> str:
+    """SIGKILL to a unit, as in a crash; the supervisor starts it again. Returns a sentence. Raises NotRunningError."""
+    state = directory.read()
+    if state is None or not directory.is_locked():
+        raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
+    identity = state.units[name].identity if name in state.units else None
+    process = identity.process() if identity else None
+    if process is None:
+        raise NotRunningError(f"{name} does not run here just now.", "`ftgo status` shows what does.")
+    process.kill()
+    return f"{name} (pid {process.pid}) is killed. It is started again at once."

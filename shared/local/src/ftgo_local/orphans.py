@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from ftgo_local.identity import Identity
 from ftgo_local.progress import Progress
-from ftgo_local.state import INFRASTRUCTURE, StateDirectory
+from ftgo_local.state import POSTGRES, StateDirectory
 
 PATIENCE_SECONDS = 20.0
 
@@ -21,23 +21,31 @@ def end_orphans(directory: StateDirectory, progress: Progress) -> bool:
     if state is None:
         return False
     found = False
-    services = [name for name in state.units if name not in INFRASTRUCTURE]
-    for names in (services, *([name] for name in INFRASTRUCTURE)):
+    for names in (state.services, *([name] for name in state.infrastructure)):
         orphans: list[Identity] = []
         for name in names:
-            identity = state.units[name].identity if name in state.units else None
+            identity = state.units[name].identity
             if identity and (process := identity.process()):
                 progress.note(f"{name} (pid {process.pid}) was left behind by a killed ftgo up: it is stopped.")
                 # PostgreSQL's word for "now, and orderly" is SIGINT; on SIGTERM it would wait for its clients to leave.
-                process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+                process.send_signal(signal.SIGINT if name == POSTGRES else signal.SIGTERM)
                 orphans.append(identity)
         found = found or bool(orphans)
         _wait_for_end(orphans)
+        _end([helper for name in names for helper in state.units[name].helpers])
     for unit in state.units.values():
         unit.pid = None
     with suppress(OSError):  # on a full disk: what is named there has ended, and is found so
         directory.write(state)
     return found
+
+
+def _end(helpers: list[Identity]) -> None:
+    """Of units that have ended."""
+    for helper in helpers:
+        if process := helper.process():
+            process.terminate()
+    _wait_for_end(helpers)
 
 
 def _wait_for_end(orphans: list[Identity]) -> None:

@@ -1,14 +1,15 @@
-"""The embedded platform as a Python object: a PostgreSQL and a Kafka of one's own, for tests and for the supervisor.
+"""The embedded platform as a Python object: a PostgreSQL and a broker of one's own, for tests and for the supervisor.
 
 async with Platform(tmp_path) as platform:      # free ports, everything below tmp_path, gone afterwards
     dsns = await platform.create_databases(["order"])
-    platform.kafka.bootstrap
+    platform.broker.url
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from ftgo_local.brokers.kinds import DEFAULT, Broker, server
 from ftgo_local.kafka import Kafka
 from ftgo_local.ports import chosen_ports, free_port
 from ftgo_local.postgres import Postgres
@@ -16,17 +17,25 @@ from ftgo_local.state import StateDirectory
 
 
 class Platform:
-    """PostgreSQL and Kafka below one state directory. Starts nothing by itself and prints nothing.
+    """PostgreSQL and a broker below one state directory. Starts nothing by itself and prints nothing.
 
     ``port_offset`` chooses the ports as the command line does; without it they are free ones. ``postgres`` and
-    ``kafka`` can be stopped, killed and started one by one; a start finds the data of the last.
+    ``broker`` can be stopped, killed and started one by one; a start finds the data of the last.
     """
 
+    postgres: Postgres
+    broker: Broker
+
     def __init__(
-        self, state_dir: Path, port_offset: int | None = None, *, ports: Mapping[str, int] | None = None
+        self,
+        state_dir: Path,
+        port_offset: int | None = None,
+        *,
+        ports: Mapping[str, int] | None = None,
+        broker: str = DEFAULT,
     ) -> None:
         if ports is None:
-            ports = chosen_ports(port_offset) if port_offset is not None else {}
+            ports = chosen_ports(port_offset, broker=broker) if port_offset is not None else {}
         self.state = StateDirectory(state_dir)
         logs = self.state.logs
 
@@ -34,15 +43,27 @@ class Platform:
             return ports[name] if name in ports else free_port()
 
         self.postgres = Postgres(state_dir / "postgres", port("postgres"), logs / "postgres.log")
-        self.kafka = Kafka(state_dir / "kafka", port("kafka"), port("kafka_controller"), logs / "kafka.log")
+        self.broker = server(broker, state_dir, port, logs / f"{broker}.log")
+
+    @property
+    def kafka(self) -> Kafka:
+        """The broker, which is Kafka. Raises TypeError where it is another."""
+        if not isinstance(self.broker, Kafka):
+            raise TypeError(f"the broker of this platform is {self.broker.name}")
+        return self.broker
 
     async def start_postgres(self) -> None:
         """Start and wait until it answers: about 1 s the first time, 0.1 s later. Raises PlatformError."""
         self.state.create()
         await self.postgres.start()
 
+    async def start_broker(self) -> None:
+        """Start and wait until it answers: about 3 s for Kafka. The first time here it may be fetched (45 MB)."""
+        self.state.create()
+        await self.broker.start()
+
     async def start_kafka(self) -> None:
-        """Start and wait until it answers: about 3 s. The first time on a machine, download the jars (45 MB)."""
+        """The same, where it is Kafka."""
         self.state.create()
         await self.kafka.start()
 
@@ -55,14 +76,14 @@ class Platform:
         return await self.postgres.create_service_databases(services)
 
     def stop(self) -> None:
-        """Stop what runs, Kafka first. The data stay."""
-        self.kafka.stop()
+        """Stop what runs, the broker first. The data stay."""
+        self.broker.stop()
         self.postgres.stop()
 
     async def __aenter__(self) -> "Platform":
         await self.start_postgres()
         try:
-            await self.start_kafka()
+            await self.start_broker()
         except BaseException:
             self.stop()
             raise

@@ -15,20 +15,33 @@ DEFAULT_PORTS = {
     "kitchen": 8083,
     "accounting": 8085,
     "postgres": 15432,
-    "kafka": 19092,
-    "kafka_controller": 19093,
 }
-"""PostgreSQL and Kafka stay away from 5432 and 9092: a developer's machine often has its own there."""
+"""PostgreSQL and the brokers stay away from 5432, 9092 and so on: a developer's machine often has its own there."""
+
+BROKER_PORTS = {
+    "kafka": {"kafka": 19092, "kafka_controller": 19093},
+    "rabbitmq": {"rabbitmq": 19672},
+    "activemq": {"activemq": 19613},
+    "valkey": {"valkey": 19379},
+    "nats": {"nats": 19222},
+}
+"""Only the broker that is to run needs its own."""
 
 
 def variable(name: str) -> str:
     return f"FTGO_{name.upper()}_PORT"
 
 
-def chosen_ports(offset: int = 0, environment: Mapping[str, str] = os.environ) -> dict[str, int]:
-    """FTGO_<NAME>_PORT, or the default, plus the offset. Raises PlatformError for what cannot be a set of ports."""
+def chosen_ports(
+    offset: int = 0,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    broker: str | None = "kafka",
+) -> dict[str, int]:
+    """FTGO_<NAME>_PORT, or the default, plus the offset; of the broker, too, unless it runs elsewhere (None). Raises
+    PlatformError for what cannot be a set of ports."""
     ports = {}
-    for name, default in DEFAULT_PORTS.items():
+    for name, default in {**DEFAULT_PORTS, **BROKER_PORTS.get(broker or "", {})}.items():
         text = environment.get(variable(name), str(default))
         if not text.isdecimal() or not 0 < int(text) + offset < 65536:
             raise PlatformError(

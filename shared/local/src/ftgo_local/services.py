@@ -44,12 +44,14 @@ def tails_the_log() -> bool:
     return os.environ.get("FTGO_RELAY") == "log-tailing"
 
 
-def service_environment(name: str, port: int, dsn: str, bootstrap: str, relay_dsn: str | None = None) -> dict[str, str]:
-    """Our own environment with what tells this service where it listens, where its database is and where Kafka is; but
-    without what the shell says to other programs."""
+def service_environment(name: str, port: int, dsn: str, broker: str, relay_dsn: str | None = None) -> dict[str, str]:
+    """Our own environment with what tells this service where it listens, where its database is and where the broker is
+    (a URL; HOST:PORT is Kafka); but without what the shell says to other programs."""
     prefix = f"FTGO_{name.upper()}"
     ours = dict(os.environ)
     settle(ours)
+    for other in ("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP"):
+        ours.pop(other, None)
     relay = {f"{prefix}_RELAY_DATABASE_URL": relay_dsn} if relay_dsn else {}
     return {
         "FTGO_LOG_FORMAT": "json",
@@ -57,7 +59,7 @@ def service_environment(name: str, port: int, dsn: str, bootstrap: str, relay_ds
         f"{prefix}_PORT": str(port),
         f"{prefix}_DATABASE_URL": dsn,
         **relay,
-        "FTGO_KAFKA_BOOTSTRAP": bootstrap,
+        "FTGO_BROKER_URL" if "://" in broker else "FTGO_KAFKA_BOOTSTRAP": broker,
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
     }

@@ -3,8 +3,9 @@
     lock              held (flock) by the supervisor as long as it lives
     state.json        what runs: written by the supervisor, read by the other commands
     wanted.json       what should run: written by the commands stop, start and restart, followed by the supervisor
+    broker.json       which broker the last start used (``broker_choice``)
     journal.jsonl     the progress of the last start, for the terminal that asked for it
-    logs/  postgres/  kafka/  seed.json
+    logs/  postgres/  seed.json, and a folder for each broker that has run here: kafka/, nats/ ...
 
 Nothing but files and signals: a command can be killed, and the supervisor can, and the next command finds its way.
 """
@@ -25,8 +26,7 @@ from ftgo_local.unprivileged import private_directory
 
 Version = tuple[int, int, int]
 
-INFRASTRUCTURE = ("kafka", "postgres")
-"""The units that are not services, in the order in which they are stopped."""
+POSTGRES = "postgres"
 
 
 def state_directory(offset: int = 0, environment: Mapping[str, str] = os.environ) -> Path:
@@ -48,6 +48,7 @@ class UnitState:
     restarts: int = 0
     generation: int = 0  # the restart request that this process has answered
     log: str = ""
+    helpers: list[Identity] = field(default_factory=list)  # processes that it needs and that would outlive it
 
     @property
     def identity(self) -> Identity | None:
@@ -60,6 +61,17 @@ class PlatformState:
     phase: str = "starting"  # starting, ready, stopping
     ports: dict[str, int] = field(default_factory=dict)
     units: dict[str, UnitState] = field(default_factory=dict)
+    broker: str = "kafka"  # its name; a unit of that name is ours, otherwise it runs elsewhere
+    broker_url: str = ""  # as services reach it: may hold a password
+
+    @property
+    def infrastructure(self) -> list[str]:
+        """The units that are not services, in the order in which they are stopped."""
+        return [name for name in (self.broker, POSTGRES) if name in self.units]
+
+    @property
+    def services(self) -> list[str]:
+        return [name for name in self.units if name not in (self.broker, POSTGRES)]
 
 
 @dataclass
@@ -79,6 +91,7 @@ class StateDirectory:
         self.state = path / "state.json"
         self.journal = path / "journal.jsonl"
         self.seed = path / "seed.json"
+        self.broker = path / "broker.json"
         self._written: Version | None = None
         self._wanted: tuple[Version | None, dict[str, Wanted]] = (None, {})
 

@@ -2,35 +2,43 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from ftgo_local.platform import Platform
-from ftgo_local.state import INFRASTRUCTURE, PlatformState, StateDirectory
+from ftgo_local.state import POSTGRES, PlatformState, StateDirectory
 
 
 def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
     """The document of ``ftgo status --json``; None when no supervisor runs.
 
-    It holds the passwords of the service roles, in their DSNs: for the machine's owner, not for logs.
+    It holds the passwords of the service roles, in their DSNs, and the broker's: for the machine's owner, not for logs.
     """
     state = directory.read()
     if state is None or not directory.is_locked() or state.supervisor.process() is None:
         return None
-    platform = Platform(directory.path, ports=state.ports)
-    names = [name for name in state.units if name not in INFRASTRUCTURE]
+    postgres = Platform(directory.path, ports=state.ports).postgres
+    names = state.services
     urls = {name: f"http://127.0.0.1:{state.ports[name]}" for name in names}
     answers = asyncio.run(_readiness(urls))
     return {
         "phase": state.phase,
         "supervisor": {"pid": state.supervisor.pid},
         "services": {name: {"url": urls[name], **_unit(state, name), **answers[name]} for name in names},
-        "postgres": {
-            **_unit(state, "postgres"),
-            "dsns": {name: platform.postgres.service_dsn(name) for name in names},
-        },
-        "kafka": {**_unit(state, "kafka"), "bootstrap": platform.kafka.bootstrap},
+        "postgres": {**_unit(state, POSTGRES), "dsns": {name: postgres.service_dsn(name) for name in names}},
+        "broker": state.broker,
+        state.broker: _broker(state),
     }
+
+
+def _broker(state: PlatformState) -> dict[str, Any]:
+    """Under its own name in the document, as the other units are. ``bootstrap``: only of Kafka."""
+    url = urlsplit(state.broker_url)
+    bootstrap = {"bootstrap": url.netloc} if url.scheme == "kafka" else {}
+    elsewhere = state.phase == "ready" and state.broker not in state.units
+    unit = _unit(state, state.broker) | ({"status": "elsewhere"} if elsewhere else {})
+    return {**unit, "url": state.broker_url, **bootstrap}
 
 
 def _unit(state: PlatformState, name: str) -> dict[str, Any]:

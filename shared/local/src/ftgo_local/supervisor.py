@@ -8,10 +8,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ftgo_local.broker_choice import VARIABLE, Choice, changed, remember
+from ftgo_local.brokers.kinds import DEFAULT, KINDS, Kind
 from ftgo_local.identity import Identity
 from ftgo_local.keeper import Keeper, Unit
 from ftgo_local.orphans import end_orphans
@@ -22,6 +25,9 @@ from ftgo_local.seed import Urls, seed
 from ftgo_local.services import Service, ServiceSpec, service_environment, tails_the_log
 from ftgo_local.state import PlatformState, StateDirectory
 from ftgo_local.unprivileged import USER, make_user, services_as_root
+
+if TYPE_CHECKING:
+    from ftgo_messaging.messages.channel import Channel
 
 SAVE_SECONDS = 1.0
 
@@ -36,7 +42,9 @@ class Supervisor:
         specs: Sequence[ServiceSpec],
         progress: Progress,
         *,
-        topics: Sequence[str] = (),
+        broker: Choice = Choice(DEFAULT),  # noqa: B008 - never changed
+        channels: Sequence["Channel"] = (),
+        readers: Mapping[str, Collection[str]] | None = None,
         with_seed: bool = True,
         broker_settings: Mapping[str, str] | None = None,
     ) -> None:
@@ -44,15 +52,20 @@ class Supervisor:
         self._ports = ports
         self._specs = specs
         self._progress = progress
-        self._topics = topics
+        self._choice = broker
+        self._channels = channels
+        self._readers = readers or {}
         self._with_seed = with_seed
-        self._platform = Platform(directory.path, ports=ports)
-        self._platform.kafka.extra_settings = broker_settings or {}
+        self._platform = Platform(directory.path, ports=ports, broker=broker.own or DEFAULT)
+        if broker_settings:
+            self._platform.kafka.extra_settings = broker_settings
         self._keepers: list[Keeper] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._stop_wanted = asyncio.Event()
         self._unsaved = False
-        self._state = PlatformState(Identity.of(os.getpid()), ports=ports)
+        self._state = PlatformState(
+            Identity.of(os.getpid()), ports=ports, broker=broker.name, broker_url=self._broker_url
+        )
 
     async def run(self) -> None:
         """Start, supervise until SIGINT or SIGTERM, stop in order. A second signal kills what is still running.
@@ -103,7 +116,7 @@ class Supervisor:
         services: list[Service] = []
         if as_root := services_as_root():
             self._progress.note(as_root)
-        await _all([self._start_postgres(services), self._start_kafka()])
+        await _all([self._start_postgres(services), self._start_broker()])
         await _all(self._start_service(service) for service in services)
         details: dict[str, Any] = {"urls": {service.name: service.url for service in services}}
         if self._with_seed:
@@ -115,7 +128,7 @@ class Supervisor:
         self._progress.tell(Event("ready", seconds=time.monotonic() - started, details=details))
 
     async def _start_postgres(self, services: list[Service]) -> None:
-        """PostgreSQL, the databases and their schemas, while Kafka is starting; adds the services to start."""
+        """PostgreSQL, the databases and their schemas, while the broker is starting; adds the services to start."""
         postgres = self._platform.postgres
         with self._progress.step("PostgreSQL") as step:
             await self._launch(postgres)
@@ -129,21 +142,36 @@ class Supervisor:
             await _all(service.migrate(postgres.owner_dsn(service.name)) for service in services)
             step.text = "schemas are current"
 
-    async def _start_kafka(self) -> None:
-        kafka = self._platform.kafka
-        with self._progress.step("Kafka jars") as step:
-            await kafka.prepare()
-            step.text = "verified"
-        with self._progress.step("Kafka") as step:
-            await self._launch(kafka)
-            step.text = kafka.bootstrap
-        self._tell_place(kafka.directory)
-        if self._topics:
-            from ftgo_messaging.transports.kafka.topics import PARTITIONS, ensure_topics
+    @property
+    def _broker_url(self) -> str:
+        return self._choice.url or self._platform.broker.url
 
-            with self._progress.step("Topics") as step:
-                await ensure_topics(kafka.bootstrap, self._topics, PARTITIONS, 1)
-                step.text = f"{len(self._topics)} with {PARTITIONS} partitions each"
+    async def _start_broker(self) -> None:
+        """Ours, or look for the one that runs elsewhere; then the channels that are missing there."""
+        if self._choice.own:
+            await self._start_own_broker(KINDS[self._choice.own])
+        if self._channels:
+            from ftgo_local.channels import declare
+
+            with self._progress.step("Channels") as step:
+                cure = "The log tells more." if self._choice.own else f"Is it up, and is {VARIABLE} its address?"
+                made = await declare(self._broker_url, self._channels, self._readers, cure)
+                step.text = f"{made} made at {self._choice}, {len(self._channels) - made} were there"
+        if note := changed(self._choice, self._directory):
+            self._progress.note(note)
+        with suppress(OSError):  # a full disk: then the next start does not know of it
+            remember(self._choice, self._directory)
+
+    async def _start_own_broker(self, kind: Kind) -> None:
+        broker = self._platform.broker
+        if kind.preparation:
+            with self._progress.step(kind.preparation) as step:
+                await broker.prepare()
+                step.text = "verified"
+        with self._progress.step(kind.title) as step:
+            await self._launch(broker)
+            step.text = f"127.0.0.1:{broker.port}"
+        self._tell_place(broker.directory)
 
     def _tell_place(self, directory: Path) -> None:
         if directory.is_symlink():
@@ -154,8 +182,7 @@ class Supervisor:
     def _service(self, spec: ServiceSpec) -> Service:
         port, postgres = self._ports[spec.name], self._platform.postgres
         relay = postgres.relay_dsn(spec.name) if tails_the_log() else None
-        dsn, bootstrap = postgres.service_dsn(spec.name), self._platform.kafka.bootstrap
-        environment = service_environment(spec.name, port, dsn, bootstrap, relay)
+        environment = service_environment(spec.name, port, postgres.service_dsn(spec.name), self._broker_url, relay)
         return Service(spec, port, environment, self._directory.logs / f"{spec.name}.log", cwd=self._directory.path)
 
     async def _start_service(self, service: Service) -> None:
@@ -178,13 +205,13 @@ class Supervisor:
         self._keeping.append(asyncio.create_task(keeper.keep_running()))
 
     async def _stop(self) -> None:
-        """Services first, so that they finish what they do with Kafka and PostgreSQL there; then these."""
+        """Services first, so that they finish what they do with the broker and PostgreSQL there; then these."""
         self._state.phase = "stopping"
         self._save()
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
-        infrastructure: list[Unit] = [self._platform.kafka, self._platform.postgres]
+        infrastructure: list[Unit] = [self._platform.broker, self._platform.postgres]
         services = [keeper for keeper in self._keepers if keeper.unit not in infrastructure]
         order = [("Stop services", services)]
         order += [(f"Stop {u.name}", [k for k in self._keepers if k.unit is u]) for u in infrastructure]

@@ -1,97 +1,31 @@
 """`ftgo up` with real PostgreSQL and Kafka and two services that do nothing, driven as a user does: by commands."""
 
-import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from ftgo_local.ports import DEFAULT_PORTS, free_port
+from ftgo_local.ports import BROKER_PORTS, DEFAULT_PORTS, free_port
 from ftgo_local.state import StateDirectory
+from up_process import Up, alive, eventually
 
 pytestmark = pytest.mark.embedded("it is what is tested")
-FAKE_PLATFORM = Path(__file__).parents[1] / "fake_platform.py"
-
-
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.05)
-    return result
-
-
-def alive(pid: int) -> bool:
-    """A zombie is not: whoever has to collect it may be slow."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-class Up:
-    """A running `ftgo up`, and the commands of another terminal."""
-
-    def __init__(self, path: Path, ports: dict[str, int]) -> None:
-        self.path = path
-        self.ports = ports
-        self.output = path.with_suffix(".out")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, **environment: str) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, str(FAKE_PLATFORM), str(self.path), json.dumps(self.ports)]
-        with self.output.open("wb") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **environment})
-        return self.process
-
-    def started(self) -> "Up":
-        self.start()
-        eventually(lambda: "Everything is up" in self.text or self.ended, "all is up", 60)
-        assert not self.ended, self.text
-        return self
-
-    @property
-    def text(self) -> str:
-        return self.output.read_text()
-
-    @property
-    def ended(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
-
-    @property
-    def runs(self) -> bool:
-        return self.process is not None and not self.ended
-
-    def ftgo(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        environment = {**os.environ, "FTGO_STATE_DIR": str(self.path)}
-        command = [sys.executable, "-m", "ftgo_local", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
-
-    def status(self) -> dict[str, Any]:
-        done = self.ftgo("status", "--json")
-        assert done.returncode == 0, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
-    def pids(self) -> list[int]:
-        state = StateDirectory(self.path).read()
-        assert state is not None
-        return [unit.pid for unit in state.units.values() if unit.pid]
 
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """One state directory for all, up or down as the test before has left it: to make it anew takes its time."""
-    up = Up(tmp_path_factory.mktemp("up") / "state", {name: free_port() for name in DEFAULT_PORTS})
+    up = Up(
+        tmp_path_factory.mktemp("up") / "state",
+        {name: free_port() for name in (*DEFAULT_PORTS, *BROKER_PORTS["kafka"])},
+    )
     yield up
-    if up.process is not None and not up.ended:
-        up.process.terminate()
-        up.process.wait(60)
-    up.ftgo("reset", "--yes")
+    up.end()
 
 
 @pytest.fixture
@@ -263,7 +197,7 @@ def test_reset_begins_anew(down: Up) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_was_full_for_a_while_leaves_nothing_dead(roomy_disk: Any, tmp_path: Path) -> None:
-    up = Up(roomy_disk.path / "state", {name: free_port() for name in DEFAULT_PORTS})
+    up = Up(roomy_disk.path / "state", {name: free_port() for name in (*DEFAULT_PORTS, *BROKER_PORTS["kafka"])})
     up.output = tmp_path / "out"
     up.started()
     try:

@@ -1,6 +1,7 @@
 """A keeper with a real process, on a real disk that is full."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 
 import pytest
 from ftgo_local.errors import PlatformError
+from ftgo_local.identity import Identity
 from ftgo_local.keeper import Keeper
+from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Event, Progress
 from ftgo_local.services import Service, ServiceSpec
-from ftgo_local.state import StateDirectory
+from ftgo_local.state import PlatformState, StateDirectory
 
 
 async def eventually(condition: Callable[[], Any], what: str) -> None:
@@ -56,6 +59,25 @@ async def test_on_a_full_disk_a_process_that_dies_is_started_again(small_disk: A
     finally:
         keeping.cancel()
         unit.kill()
+
+
+async def test_what_a_unit_has_started_beside_itself_is_ended_with_it_when_both_were_left_behind(
+    tmp_path: Path,
+) -> None:
+    directory = StateDirectory(tmp_path)
+    unit, helper = sleeper(tmp_path), sleeper(tmp_path)
+    await helper.start()
+    unit.helpers = [helper.pid]  # type: ignore[attr-defined]
+    state = PlatformState(Identity.of(os.getpid()))
+    keeper = Keeper(unit, directory, Progress(), save=lambda: directory.write(state))
+    state.units["order"] = keeper.state
+    try:
+        await keeper.start()
+        assert await asyncio.to_thread(end_orphans, directory, Progress())
+        await eventually(lambda: unit.pid is None and helper.pid is None, "both have ended")
+    finally:
+        unit.kill()
+        helper.kill()
 
 
 async def test_a_keeper_outlives_what_nobody_thought_of(small_disk: Any) -> None:

@@ -72,6 +72,15 @@ def test_damaged_wishes_change_nothing_and_who_asks_next_is_told(tmp_path: Path)
     assert supervisor.wanted("order").run
 
 
+def test_the_brokers_unit_is_no_service_whatever_its_name() -> None:
+    units = {name: UnitState() for name in ("order", "postgres", "nats", "kitchen")}
+    state = PlatformState(Identity(1, "boot 2"), units=units, broker="nats", broker_url="nats://127.0.0.1:1")
+    assert state.services == ["order", "kitchen"]
+    assert state.infrastructure == ["nats", "postgres"]  # in the order in which they are stopped
+    del units["nats"]  # it runs elsewhere
+    assert state.infrastructure == ["postgres"]
+
+
 def test_a_second_owner_is_refused(tmp_path: Path) -> None:
     directory = StateDirectory(tmp_path)
     with directory.lock():

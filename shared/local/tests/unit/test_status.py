@@ -28,13 +28,15 @@ async def test_readiness_and_dead_letters_are_asked_together(answer: Any, said: 
 
 
 def test_parked_keys_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    unit = {"pid": 1, "log": "", "status": "running", "restarts": 0, "bootstrap": ""}
+    unit = {"pid": 1, "log": "", "status": "running", "restarts": 0, "url": "nats://user:secret@host:4222"}
     counts = {"kitchen": {"dead": 1, "parked": 3, "parkedKeys": 1}, "kitchen-other": {"redrive": 1}}
     services = {
         "kitchen": unit | {"url": "http://k", "ready": True, "deadLetters": counts},
         "order": unit | {"url": "http://o", "ready": True, "deadLetters": {}},
     }
-    cli._show({"services": services, "postgres": unit, "kafka": unit})
+    cli._show({"services": services, "postgres": unit, "broker": "nats", "nats": unit})
     shown = capsys.readouterr().out
     assert "kitchen: dead letters 5, parked keys 1. `ftgo dead-letters list kitchen` shows them." in shown
     assert "order: dead letters" not in shown
+    assert "nats://host:4222" in shown
+    assert "secret" not in shown

@@ -1,0 +1,1 @@
+"""The brokers that `ftgo` can start beside Kafka: a module each, with its server as a process. ``kinds`` lists them."""

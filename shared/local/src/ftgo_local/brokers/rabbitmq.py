@@ -5,7 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
-from ftgo_local.brokers.rabbitmq_packages import Programs, programs
+from ftgo_local.brokers.rabbitmq_packages import Programs, known_version, programs
 from ftgo_local.child import Child
 from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
@@ -53,6 +53,15 @@ class RabbitMQ:
     @property
     def end(self) -> str:
         return self._child.end
+
+    @property
+    def helpers(self) -> list[int]:
+        """Erlang's port mapper, which does not end with the node."""
+        return [pid] if (pid := self._mapper.pid) else []
+
+    def known_version(self) -> str:
+        """Without fetching anything; empty when only that would tell. Raises PlatformError where it cannot be."""
+        return known_version(self.directory.parent / "rabbitmq-packages")
 
     async def prepare(self) -> None:
         """Find RabbitMQ, or fetch its packages (34 MB), which ``start`` does otherwise. Raises PlatformError."""

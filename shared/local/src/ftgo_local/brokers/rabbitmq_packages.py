@@ -52,6 +52,17 @@ async def programs(spare: Path) -> Programs:
     return _unpacked(await asyncio.to_thread(reachable_programs, cache, ["usr"], f"{_ERLANG}/bin/erl"))
 
 
+def known_version(spare: Path) -> str:
+    """Of what is installed or was fetched before; else empty. Raises PlatformError where nothing can be fetched."""
+    if installed := _installed():
+        return installed.version
+    cache = _cache(spare)
+    if (cache / _VERSIONS).exists():
+        return _unpacked(cache).version
+    _require_apt()
+    return ""
+
+
 def _installed() -> Programs | None:
     found = sorted(Path("/").glob(_SERVERS))
     command = shutil.which("rabbitmq-server")
@@ -77,12 +88,16 @@ def _cache(spare: Path) -> Path:
     return wanted if os.access(above, os.W_OK | os.X_OK) or (wanted / _VERSIONS).exists() else spare
 
 
-async def _fetch(cache: Path) -> None:
-    """Download and unpack; one process of a machine at a time. Broken off, nothing of it is there."""
+def _require_apt() -> None:
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise PlatformError(
             "RabbitMQ is not installed, and without apt-get and dpkg its packages cannot be fetched.", _ELSEWHERE
         )
+
+
+async def _fetch(cache: Path) -> None:
+    """Download and unpack; one process of a machine at a time. Broken off, nothing of it is there."""
+    _require_apt()
     cache.parent.mkdir(parents=True, exist_ok=True)
     async with asyncio.timeout(_DOWNLOAD_SECONDS):
         with _one_at_a_time(cache.parent / ".rabbitmq.lock") as lock:

@@ -1,7 +1,7 @@
 """The tour against services that run anywhere: ``python -m ftgo_local.scenes``. Needs nothing but their addresses:
 
 FTGO_<SERVICE>_URL, FTGO_<SERVICE>_METRICS_URL where that is not one process or leads to all of them, and
-FTGO_KAFKA_BOOTSTRAP for the scene that writes to Kafka. Where the audience reaches a service
+FTGO_BROKER_URL, or FTGO_KAFKA_BOOTSTRAP, for the scene that writes to the broker. Where the audience reaches a service
 under another address than we do, FTGO_<SERVICE>_SHOWN_URL is what the curl commands show.
 """
 
@@ -30,7 +30,7 @@ async def main() -> None:
     async with httpx.AsyncClient(timeout=40, trust_env=False) as client:
         stage = Stage.from_environment(client)
         stage.tell = lambda text: print(shown(text, stage.urls), flush=True)
-        await until_ready(client, vars(stage.urls), stage.kafka)
+        await until_ready(client, vars(stage.urls), stage.broker)
         await show(SCENES, stage)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
@@ -38,13 +39,19 @@ class Control:
         return Urls.local(self.state.ports)
 
     @property
+    def broker(self) -> str | None:
+        """The name of the broker's unit; None when it runs elsewhere, and is not ours to stop."""
+        state = self.state
+        return state.broker if state.broker in state.units else None
+
+    @property
     def kafka(self) -> str:
-        """The bootstrap address."""
-        return self._platform().kafka.bootstrap
+        """The bootstrap address, where the broker is Kafka."""
+        return urlsplit(self.state.broker_url).netloc
 
     def stage(self, client: httpx.AsyncClient) -> Stage:
         """On this platform."""
-        return Stage(client, self.urls, kafka=self.kafka, control=self)
+        return Stage(client, self.urls, broker=self.state.broker_url, control=self)
 
     def _platform(self) -> "Platform":
         from ftgo_local.platform import Platform

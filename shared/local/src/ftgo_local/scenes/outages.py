@@ -44,17 +44,20 @@ async def accounting_stopped(stage: Stage) -> None:
     expect(account["authorized"] == "31.60", "31.60 authorized, once", account)
 
 
-async def kafka_stopped(stage: Stage) -> None:
-    """Kafka is stopped: REST goes on, the outbox keeps the messages
+async def broker_stopped(stage: Stage) -> None:
+    """The broker is stopped: REST goes on, the outbox keeps the messages
 
-    A request writes its order and its messages to PostgreSQL in one transaction; Kafka takes no part in it. Without
-    Kafka the messages pile up in the outbox. When Kafka is back, the relay publishes them, and the outbox is empty.
+    A request writes its order and its messages to PostgreSQL in one transaction; the broker takes no part in it.
+    Without it the messages pile up in the outbox. When it is back, the relay publishes them, and the outbox is empty.
     """
     control = _control(stage)
+    broker = control.broker
+    if broker is None:
+        raise NotRunningError("This scene stops the broker, and it runs elsewhere.", "Unset FTGO_BROKER_URL.")
     consumer = await stage.consumer()
     await stage.settled(await stage.place(consumer))
-    stage.tell("  $ ftgo stop kafka")
-    await control.stop("kafka")
+    stage.tell(f"  $ ftgo stop {broker}")
+    await control.stop(broker)
     try:
         body = await stage.order_for(consumer)
         started = time.monotonic()
@@ -67,13 +70,13 @@ async def kafka_stopped(stage: Stage) -> None:
         order = await stage.order(first["orderId"])
         expect(order["state"] == "APPROVAL_PENDING", "an order that waits", order)
     finally:
-        stage.tell("  $ ftgo start kafka")
-        await control.start("kafka")
+        stage.tell(f"  $ ftgo start {broker}")
+        await control.start(broker)
     back = time.monotonic()
     await stage.show_settled(first["orderId"], "APPROVED", started)
     for order_id in waiting:
         await stage.settled(order_id)
-    stage.tell(f"  All {len(waiting)} are approved {time.monotonic() - back:.1f} s after Kafka was back.")
+    stage.tell(f"  All {len(waiting)} are approved {time.monotonic() - back:.1f} s after {broker} was back.")
 
     async def drained() -> None:
         rows = await control.count("order", "outbox")

@@ -2,19 +2,22 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
+if TYPE_CHECKING:
+    from ftgo_local.scenes.tap import Heard
+
 Record: TypeAlias = "ConsumerRecord[Any, Any]"
 
 
-def headers_of(record: Record) -> dict[str, str]:
+def headers_of(record: "Record | Heard") -> dict[str, str]:
     return {name: value.decode() for name, value in record.headers}
 
 
-def body_of(record: Record) -> dict[str, Any]:
+def body_of(record: "Record | Heard") -> dict[str, Any]:
     body: dict[str, Any] = msgspec.json.decode(record.value or b"null")
     return body
 

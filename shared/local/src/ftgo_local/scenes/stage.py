@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from ftgo_messaging.testing.eventually import eventually
@@ -56,7 +57,7 @@ def curl(request: httpx.Request) -> str:
 
 
 class Stage:
-    """``kafka`` (an address) and ``control`` are None where they are out of reach. ``metrics`` are URLs, for a service
+    """``broker`` (a URL) and ``control`` are None where they are out of reach. ``metrics`` are URLs, for a service
     whose own does not lead to all of its processes. ``tell`` takes lines of text."""
 
     def __init__(
@@ -64,14 +65,14 @@ class Stage:
         client: httpx.AsyncClient,
         urls: Urls,
         *,
-        kafka: str | None = None,
+        broker: str | None = None,
         control: "Control | None" = None,
         metrics: Mapping[str, Sequence[str]] | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.client = client
         self.urls = urls
-        self.kafka = kafka
+        self.broker = broker
         self.control = control
         self.metrics = metrics or {}
         self.tell = tell
@@ -80,10 +81,19 @@ class Stage:
 
     @classmethod
     def from_environment(cls, client: httpx.AsyncClient) -> "Stage":
-        """On the deployment that FTGO_<SERVICE>_URL, FTGO_<SERVICE>_METRICS_URL and FTGO_KAFKA_BOOTSTRAP name."""
+        """On the deployment that FTGO_<SERVICE>_URL, FTGO_<SERVICE>_METRICS_URL and FTGO_BROKER_URL name; for the last,
+        FTGO_KAFKA_BOOTSTRAP does, too."""
         urls = Urls.from_environment()
         metrics = {service: metrics_urls(service, url) for service, url in vars(urls).items()}
-        return cls(client, urls, kafka=os.environ.get("FTGO_KAFKA_BOOTSTRAP"), metrics=metrics)
+        kafka = os.environ.get("FTGO_KAFKA_BOOTSTRAP")
+        broker = os.environ.get("FTGO_BROKER_URL") or (f"kafka://{kafka}" if kafka else None)
+        return cls(client, urls, broker=broker, metrics=metrics)
+
+    @property
+    def kafka(self) -> str | None:
+        """Where Kafka is reached, for what reads and writes its records; None where the broker is another."""
+        url = urlsplit(self.broker or "")
+        return url.netloc if url.scheme == "kafka" else None
 
     # -- REST ------------------------------------------------------------------------------------------------------
 
