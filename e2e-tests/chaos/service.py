@@ -21,7 +21,7 @@ def main() -> None:
             url = urlsplit(os.environ[variable])
             through_proxy = f"{url.username}:{url.password}@127.0.0.1:{config['proxies'][name]}"
             os.environ[variable] = url._replace(netloc=through_proxy).geturl()
-    os.environ["FTGO_KAFKA_BOOTSTRAP"] = f"127.0.0.1:{config['proxies']['kafka']}"
+    os.environ["FTGO_BROKER_URL"] = f"kafka://127.0.0.1:{config['proxies']['kafka']}"
     if os.environ.get("FTGO_PLANTED_BUG"):
         from planted import plant
 

@@ -33,6 +33,14 @@ REQUEST_BYTES = 1_000_000
 larger than this, by its own overhead."""
 
 _STOP_SECONDS = 2.0
+_PATIENCE = 10.0
+"""Seconds beyond the time of a request, until a broker that says nothing is away."""
+
+
+class NoSuchTopic(UnknownTopicOrPartitionError):  # type: ignore[misc]
+    """The broker was asked just now: the channel was never declared."""
+
+    retriable = False
 
 
 @dataclass(slots=True, eq=False)
@@ -93,11 +101,16 @@ class KafkaPublisher:
 
         Cancelled, it throws the producer away: what is not on its way to the broker yet is never sent."""
         try:
-            errors = await self._send(messages)
-            await self._find_the_guilty(messages, errors)
+            # An idempotent producer tries again for ever: its sequence must have no hole.
+            async with asyncio.timeout(self._request_timeout_ms / 1000 + _PATIENCE):
+                errors = await self._send(messages)
+                await self._find_the_guilty(messages, errors)
         except asyncio.CancelledError:
             await self._abandon()
             raise
+        except TimeoutError as silent:
+            await self._abandon()
+            raise TransientError("Kafka does not answer") from silent
         except KafkaError as away:
             raise TransientError(f"Kafka is away: {away!r}") from away
         return [Sent.CONFIRMED if e is None else Sent.REFUSED if _is_refusal(e) else Sent.UNKNOWN for e in errors]
@@ -188,7 +201,7 @@ class KafkaPublisher:
                 refusal = (
                     MessageSizeTooLargeError(f"{len(message.body)} bytes, at most {self._max_message_bytes}")
                     if count
-                    else UnknownTopicOrPartitionError(f"no topic {channel}")
+                    else NoSuchTopic(f"no topic {channel}")
                 )
                 errors[i] = refused[channel, message.key] = refusal
                 continue

@@ -88,6 +88,8 @@ class KafkaSubscription:
             auto_offset_reset="earliest",
             listener=_Listener(self),
             session_timeout_ms=round(SESSION_SECONDS * 1000),
+            # A member learns by a heartbeat that another has left.
+            heartbeat_interval_ms=700,
             fetch_max_bytes=FETCHED_BYTES,
             # Far above the time of one batch, which the runner's retry keeps short.
             max_poll_interval_ms=300_000,

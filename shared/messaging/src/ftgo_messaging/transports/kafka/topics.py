@@ -1,10 +1,13 @@
 """Topics are created by a job, with a fixed number of partitions, never by the broker on first use."""
 
+import asyncio
+import itertools
 from collections.abc import Iterable
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
+from ftgo_messaging.runtime.loops import backoff
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses
 
@@ -33,6 +36,7 @@ async def ensure_topics(
             for name, code, *detail in response.topic_errors:
                 if code not in {0, _TOPIC_EXISTS}:
                     raise for_code(code)(f"topic {name}: {detail}")
+            await _wait_for(admin, missing)
         present = [n for n in wanted if n in existing]
         for topic in await admin.describe_topics(present) if present else []:
             count = len(topic["partitions"])
@@ -44,3 +48,13 @@ async def ensure_topics(
     finally:
         await admin.close()
     return missing
+
+
+async def _wait_for(admin: AIOKafkaAdminClient, topics: list[str]) -> None:
+    """Until the broker tells their partitions and leaders to everybody. Raises TimeoutError after 30 s."""
+    async with asyncio.timeout(30):
+        for attempt in itertools.count(1):
+            found = await admin.describe_topics(topics)
+            if all(x["partitions"] and all(p["leader"] >= 0 for p in x["partitions"]) for x in found):
+                return
+            await asyncio.sleep(backoff(attempt, first=0.02, longest=0.5))
