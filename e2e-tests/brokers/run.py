@@ -44,7 +44,7 @@ def pytest(broker: str, files: Iterable[Path], more: Sequence[str]) -> Result:
     """Its output is shown as it comes."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-P", "-m", "pytest", "-q", "-m", "not slow", f"--junitxml={report}", *more]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", "--timeout", "300", f"--junitxml={report}", *more]
         environment = {**os.environ, "FTGO_BROKER": broker}
         began = time.monotonic()
         done = subprocess.run([*command, *map(str, files)], cwd=ROOT, env=environment, check=False)

@@ -20,7 +20,9 @@ from up_process import Up, alive, eventually
 
 pytestmark = pytest.mark.embedded("it is what is tested")
 PORTS = [*DEFAULT_PORTS, *(name for names in BROKER_PORTS.values() for name in names)]
-OTHERS = [name for name in KINDS if name != "kafka"]
+SLOW = ("rabbitmq", "activemq")
+"""They take half a minute to start, or a minute for all of it."""
+OTHERS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in KINDS if name != "kafka"]
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,7 @@ def transport(server: ActiveMQ) -> activemq.ActiveMq:
     return activemq.transport(server.url)
 
 
+@pytest.mark.slow
 class TestActiveMq(TransportSuite):
     @pytest.fixture
     def subject(self, server: ActiveMQ) -> Subject:

@@ -33,5 +33,6 @@ def subject(kafka: Kafka) -> OnKafka:
 
 
 @pytest.mark.embedded("its server is killed and started")
+@pytest.mark.slow
 class TestKafka(TransportSuite):
     pass

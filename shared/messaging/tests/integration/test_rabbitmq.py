@@ -74,6 +74,7 @@ async def amqp(server: RabbitMQ) -> AsyncIterator[AbstractChannel]:
         await theirs.close()
 
 
+@pytest.mark.slow
 class TestRabbitMQ(TransportSuite):
     """See ``ftgo_messaging.testing.transport_suite``."""
 
