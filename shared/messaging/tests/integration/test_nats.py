@@ -621,3 +621,19 @@ async def subject(folder: Path) -> AsyncIterator[Subject]:
 
 class TestNats(TransportSuite):
     """All tests of the conformance suite."""
+
+
+async def test_a_server_that_is_too_old_is_refused_in_a_sentence() -> None:
+    async def older(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """As far as a client goes to be connected."""
+        writer.write(b'INFO {"version": "2.10.27", "max_payload": 1048576, "headers": true}\r\n')
+        while b"PING" not in await reader.readline():
+            pass
+        writer.write(b"PONG\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(older, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BrokerRefuses, match=r"is 2\.10\.27; 2\.14 or later is needed"):
+            await nats_transport(f"nats://127.0.0.1:{port}").declare([], {})

@@ -21,6 +21,8 @@ log = structlog.get_logger("ftgo.nats")
 
 _SECONDS = 5.0
 _MIB = 1024 * 1024
+OLDEST = (2, 14)
+"""The first server that has ``CONSUMER.RESET``."""
 
 T = TypeVar("T")
 
@@ -133,6 +135,13 @@ class Connection:
             if isinstance(error, OSError | nats.errors.Error | TimeoutError):
                 raise TransientError(f"NATS at {self._address.server} is away: {error!r}") from error
             raise
+        version = self.client.connected_server_version
+        if (version.major, version.minor) < OLDEST:
+            await self.close()
+            raise BrokerRefuses(
+                f"NATS at {self._address.server} is {version.major}.{version.minor}.{version.patch}; {OLDEST[0]}.{OLDEST[1]} or later is needed, which can "
+                "give what a member had in hand to its successor: run a newer server."
+            )
         return self
 
     async def api(self, subject: str, **body: object) -> dict[str, Any]:
