@@ -78,7 +78,7 @@ async def test_one_is_shown_whole(ftgo: Ftgo, ids: list[int]) -> None:
     for part in ("kitchen.commands", "raw: \\xff", '{"n": 1}', "Traceback ...", "ValueError: no"):
         assert part in shown
     document = json.loads((await ftgo("show", "kitchen", ids[0], "--json")).stdout)
-    assert (document["partition"], document["offset"], document["body"]) == (3, 0, '{"n": 1}')
+    assert (document["origin"], document["body"]) == ("kitchen.commands/3@0", '{"n": 1}')
     missing = await ftgo("show", "kitchen", 999999)
     assert (missing.exit_code, missing.stderr) == (1, "There is no dead letter 999999.\n")
 

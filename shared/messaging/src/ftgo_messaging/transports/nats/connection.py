@@ -138,9 +138,10 @@ class Connection:
         version = self.client.connected_server_version
         if (version.major, version.minor) < OLDEST:
             await self.close()
+            there = f"{version.major}.{version.minor}.{version.patch}"
             raise BrokerRefuses(
-                f"NATS at {self._address.server} is {version.major}.{version.minor}.{version.patch}; {OLDEST[0]}.{OLDEST[1]} or later is needed, which can "
-                "give what a member had in hand to its successor: run a newer server."
+                f"NATS at {self._address.server} is {there}; {OLDEST[0]}.{OLDEST[1]} or later is needed, to give "
+                "what a member had in hand to its successor: run a newer server."
             )
         return self
 
