@@ -135,8 +135,10 @@ class DirectPublisher:
                 break
             if status != 200:
                 self._forget(consumer, address)
-                log.warning("direct.refused", consumer=consumer, channel=channel, status=status, answer=answer[:200])
                 if status in _REFUSALS:
+                    log.warning(
+                        "direct.refused", consumer=consumer, channel=channel, status=status, answer=answer[:200]
+                    )
                     found |= dict.fromkeys((each.place for each in post), Sent.REFUSED)
                 break
             committed = _places(answer)

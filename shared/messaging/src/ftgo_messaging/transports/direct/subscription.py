@@ -19,7 +19,6 @@ from ftgo_messaging.transports.direct.server import Answer, Request, Server
 from ftgo_messaging.transports.lanes import lane_of
 from ftgo_messaging.transports.port import Batch, BrokerRefuses, Record
 
-
 BATCH_TYPE = "application/cloudevents-batch+json"
 MOST_EVENTS = 1000
 """In a body."""
