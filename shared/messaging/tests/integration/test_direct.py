@@ -12,14 +12,20 @@ import h11
 import msgspec
 import pytest
 from ftgo_local.ports import free_port
+from ftgo_local.postgres import Postgres
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.testing.eventually import eventually
+from ftgo_messaging.testing.service import running_on
+from ftgo_messaging.testing.suite.demands import record
 from ftgo_messaging.testing.suite.judging import disorder, id_of, message, messages, missing
-from ftgo_messaging.testing.suite.members import Member, lanes_of
+from ftgo_messaging.testing.suite.members import Action, Member, lanes_of
+from ftgo_messaging.testing.suite.scene import TABLES, Steps, out_of_order, service_process, tables
 from ftgo_messaging.testing.transport_suite import TransportSuite
+from ftgo_messaging.transaction.transactions import Operation
+from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_messaging.transports import direct, transport_at
 from ftgo_messaging.transports.cloudevents import to_envelope
 from ftgo_messaging.transports.direct.publisher import DirectPublisher
@@ -57,12 +63,12 @@ class Outbox:
         self._more = asyncio.Event()
         self._task = asyncio.create_task(self._relay(), name="relay")
 
-    async def publish(self, messages: Sequence[Message]) -> Sequence[Sent]:
+    async def publish(self, sending: Sequence[Message]) -> Sequence[Sent]:
         """Confirms what is in the outbox; the publisher itself refuses what can never be sent."""
         await asyncio.sleep(0)
         known = self._registry.read().channels
         sent = []
-        for each in messages:
+        for each in sending:
             if each.channel in known and len(each.body) <= direct.TRAITS.max_bytes:
                 sent.append(Sent.CONFIRMED)
                 self._rows.append(each)
@@ -115,7 +121,9 @@ class InNoBroker:
     """There is no server that could be killed."""
 
     traits = direct.TRAITS
-    kill = start = stop = None
+    kill: Action | None = None
+    start: Action | None = None
+    stop: Action | None = None
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -285,6 +293,66 @@ async def test_a_sender_that_was_killed(place: Place) -> None:
     assert await committed(place.publisher(), sent, reader) == [Sent.CONFIRMED] * 10
     assert missing(sent, reader.log) == []
     assert disorder(reader.log) == 0
+
+
+async def test_a_consumer_that_is_killed_with_a_real_outbox_before_it(place: Place, postgres: Postgres) -> None:
+    """The outbox in PostgreSQL and its relay, which is started anew as well: each step is made once, in order."""
+    dsn = (await postgres.create_service_databases(["direct"]))["direct"]
+    steps = Steps(Channel(place.one.name, Kind.COMMAND, key=lambda command: str(command.key)))
+    numbered = [(f"entity-{i}", n) for n in range(40) for i in range(25)]
+
+    def sending(part: Sequence[tuple[str, int]]) -> Operation[None]:
+        async def send(uow: UnitOfWork) -> None:
+            for entity, n in part:
+                uow.send(steps.type(key=entity, entity=entity, number=n))
+
+        return Operation(send)
+
+    def process(member: str) -> contextlib.AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        return service_process(url=place.url, dsn=dsn, consumer=READER, channel=place.one.name, member=member)
+
+    async with tables(dsn) as engine:
+
+        async def done(count: int) -> None:
+            assert len(await steps.done(engine)) >= count
+
+        async with process("a") as killed:
+            for part in (numbered[:200], numbered[200:600]):
+                async with running_on(dsn, direct.transport(place.url), TABLES, []) as service:
+                    await service.run_operation(sending(part))
+                    await eventually(lambda: done(100), within=30)
+            killed.kill()
+        async with running_on(dsn, direct.transport(place.url), TABLES, []) as service:
+            await service.run_operation(sending(numbered[600:]))
+            async with process("b"):
+                await eventually(lambda: done(1000), within=60)
+                made = await steps.done(engine)
+    assert (len(made), sorted(made), out_of_order(made)) == (1000, sorted(numbered), 0)
+
+
+async def test_a_round_trip(place: Place) -> None:
+    """From publish to the confirmation, with a receiver that settles at once; and many in one publish."""
+    publisher, reader = place.publisher(), await place.member()
+
+    async def handle() -> None:
+        while True:
+            await reader.handle(wait=10)
+
+    handling, clock, times = asyncio.create_task(handle()), asyncio.get_running_loop().time, []
+    for n in range(500):
+        began = clock()
+        assert await publisher.publish(messages(place.one, "entity", [n])) == [Sent.CONFIRMED]
+        times.append(clock() - began)
+    many = [x for i in range(100) for x in messages(place.one, f"entity-{i}", range(5))]
+    began = clock()
+    assert set(await publisher.publish(many)) == {Sent.CONFIRMED}
+    rate, (p50, p99) = len(many) / (clock() - began), (sorted(times)[n] * 1000 for n in (250, 495))
+    handling.cancel()
+    await asyncio.gather(handling, return_exceptions=True)
+    figure = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms; {rate:.0f}/s in one publish of 500"
+    record(InNoBroker(place.path), "round_trip", figure)
+    print(figure)
+    assert p50 < 50
 
 
 async def test_a_member_that_reads_nothing_yet(place: Place) -> None:
