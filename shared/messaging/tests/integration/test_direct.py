@@ -374,6 +374,34 @@ async def test_a_receiver_that_says_nothing_holds_up_nobody_for_long(place: Plac
     silent.close()
 
 
+async def test_a_receiver_whose_handler_fails_holds_up_nobody_for_long(place: Place) -> None:
+    """As one without its database: its batches are released and tried again. Then it is suspect, and waited for less;
+    a batch that is at work for long is waited for."""
+    publisher, reader, other = place.publisher(), await place.member(), await place.member(OTHER)
+    ending = asyncio.Event()
+
+    async def fail() -> None:
+        while not ending.is_set():
+            if batch := await other.take(wait=0.05):
+                await other.subscription.release(batch)
+                await asyncio.sleep(0.05)
+
+    failing = asyncio.create_task(fail())
+    sent = [*messages(place.both, "entity", range(2)), *messages(place.one, "entity", range(2))]
+    for within in (3.5, 0.5):
+        began = asyncio.get_running_loop().time()
+        assert await committed(publisher, sent, reader) == [Sent.UNKNOWN] * 2 + [Sent.CONFIRMED] * 2
+        assert asyncio.get_running_loop().time() - began < within
+    ending.set()
+    await failing
+    publisher = place.publisher()
+    publishing = asyncio.create_task(publisher.publish(sent[:2]))
+    batch = await other.taken()
+    await asyncio.gather(asyncio.sleep(3.5), reader.handle(wait=1))
+    other.subscription.settle(batch)
+    assert await publishing == [Sent.CONFIRMED] * 2
+
+
 async def test_a_slow_receiver_pushes_back(place: Place) -> None:
     """With 4 MB in its memory it takes no more, and says so; afterwards everything arrives."""
     reader = await place.member()

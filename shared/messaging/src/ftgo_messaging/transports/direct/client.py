@@ -3,20 +3,25 @@
 import asyncio
 import time
 from collections import defaultdict
+from typing import NamedTuple
 
 import h11
 
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.direct.registry import Address
 
-SILENCE = 5.0
-"""Seconds without a word after which a receiver is given up. While it is at work it says so (102)."""
-_LONGEST = 15.0
-"""Seconds for an answer in all: other receivers of the same sender wait meanwhile."""
+_ANSWER_BYTES = 1_000_000
 _CONNECT = 1.0
 _KEPT = 20.0
 """Seconds for which a connection without use is kept: less than the server does."""
-_ANSWER_BYTES = 1_000_000
+
+
+class Patience(NamedTuple):
+    """Seconds without a word after which a receiver is given up (while it is at work it says so, with 102), and seconds
+    for an answer in all: other receivers of the same sender wait meanwhile."""
+
+    silence: float
+    longest: float
 
 
 class Silent(TransientError):
@@ -31,7 +36,7 @@ class Client:
         self._kept: dict[Address, list[tuple[_Link, float]]] = defaultdict(list)
 
     async def ask(
-        self, address: Address, method: str, target: str, body: bytes = b"", silence: float = SILENCE
+        self, address: Address, method: str, target: str, body: bytes, patience: Patience
     ) -> tuple[int, bytes]:
         """Status and body of the answer. Raises TransientError when there is none; Silent if it was waited for. Cut
         off, it closes the connection: the receiver drops what it has not begun."""
@@ -43,8 +48,10 @@ class Client:
             ("content-length", str(len(body))),
         ]
         try:
-            async with asyncio.timeout(_LONGEST):
-                answer = await link.exchange(h11.Request(method=method, target=target, headers=headers), body, silence)
+            async with asyncio.timeout(patience.longest):
+                answer = await link.exchange(
+                    h11.Request(method=method, target=target, headers=headers), body, patience.silence
+                )
         except TimeoutError as error:
             link.abort()
             raise Silent(f"{address.host}:{address.port} has not answered in time") from error

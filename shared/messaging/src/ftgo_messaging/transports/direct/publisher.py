@@ -13,7 +13,7 @@ import structlog
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.cloudevents import to_envelope
-from ftgo_messaging.transports.direct.client import SILENCE, Client, Silent
+from ftgo_messaging.transports.direct.client import Client, Patience, Silent
 from ftgo_messaging.transports.direct.registry import Address, Registry, RegistryFile
 from ftgo_messaging.transports.direct.server import MOST_BYTES
 from ftgo_messaging.transports.lanes import lane_of
@@ -29,7 +29,12 @@ _REMEMBERED = 10_000
 """Messages that some of their consumers have committed, and others not yet."""
 _BUSY = 1.0
 """Seconds for which a receiver that has no room is asked again."""
-_ASK = 0.5
+_POST = Patience(2.0, 15.0)
+_POST_TO_SUSPECT = Patience(1.0, 2.0)
+"""Who was silent the last time: it is away behind its server, as without its database."""
+_ASK = Patience(0.5, 0.5)
+_LEFT_ALONE = 5.0
+"""Seconds after silence. Waiting for it would hold up what goes to others."""
 _REFUSALS = {400, 404, 405, 413, 415}
 
 
@@ -49,7 +54,7 @@ class DirectPublisher:
         self._routes: dict[str, dict[str, Address]] = defaultdict(dict)
         """Of each consumer: who reads the lane."""
         self._silent: dict[Address, float] = {}
-        """Until when they are left alone: waiting for them would hold up what goes to others."""
+        """Until when they are left alone. Until they answer a post they are suspect."""
         self._away: set[Address] = set()
         """It was told that these cannot be reached."""
         self._partly: OrderedDict[str, set[str]] = OrderedDict()
@@ -141,6 +146,7 @@ class DirectPublisher:
                     )
                     found |= dict.fromkeys((each.place for each in post), Sent.REFUSED)
                 break
+            self._silent.pop(address, None)
             committed = _places(answer)
             found |= {each.place: Sent.CONFIRMED for n, each in enumerate(post) if n in committed}
             if len(committed) < len(post):
@@ -152,7 +158,8 @@ class DirectPublisher:
         body = b"[" + b",".join(each.envelope for each in post) + b"]"
         until, pause = time.monotonic() + _BUSY, 0.02
         while True:
-            status, answer = await self._client.ask(address, "POST", target, body, SILENCE)
+            patience = _POST_TO_SUSPECT if address in self._silent else _POST
+            status, answer = await self._client.ask(address, "POST", target, body, patience)
             if status != 503 or time.monotonic() > until:
                 return status, answer
             await asyncio.sleep(pause)
@@ -171,7 +178,7 @@ class DirectPublisher:
 
     async def _lanes_of(self, consumer: str, address: Address) -> dict[str, Address]:
         try:
-            status, answer = await self._client.ask(address, "GET", f"/{quote(consumer, safe='')}", silence=_ASK)
+            status, answer = await self._client.ask(address, "GET", f"/{quote(consumer, safe='')}", b"", _ASK)
             if status == 200:
                 self._away.discard(address)
                 return dict.fromkeys(msgspec.json.decode(answer, type=list[str]), address)
@@ -187,7 +194,7 @@ class DirectPublisher:
             self._away.add(address)
             log.info("direct.away", consumer=consumer, error=str(error))
         if isinstance(error, Silent):
-            self._silent[address] = time.monotonic() + SILENCE
+            self._silent[address] = time.monotonic() + _LEFT_ALONE
 
     def _forget(self, consumer: str, address: Address) -> None:
         self._routes[consumer] = {lane: a for lane, a in self._routes[consumer].items() if a != address}

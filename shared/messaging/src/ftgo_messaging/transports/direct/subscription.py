@@ -25,14 +25,15 @@ MOST_EVENTS = 1000
 _WAITING_BYTES = 4_000_000
 """With so many in memory no other body is accepted."""
 _BATCH_BYTES = 1_000_000
+_TELL_EVERY = 0.5
+"""Seconds after which senders are told that their messages are not forgotten."""
 _NOT_HERE = {errno.EADDRINUSE, errno.EADDRNOTAVAIL}
 
 
 class _Post:
     """A body that was posted: answered when each of its records is settled or given up."""
 
-    def __init__(self, request: Request, count: int) -> None:
-        self.request = request
+    def __init__(self, count: int) -> None:
         self.waiting = count
         self.committed: list[int] = []
         self.gone = False
@@ -64,6 +65,7 @@ class DirectSubscription:
         self._server: Server | None = None
         self._lanes: dict[str, deque[_Item]] = {}
         self._bytes = 0
+        self._in_hand = False
         self._arrived = asyncio.Event()
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -120,6 +122,7 @@ class DirectSubscription:
     # -- what the runner asks ------------------------------------------------------------------------------------------
 
     async def take(self, most: int, wait: float) -> Batch | None:
+        self._in_hand = False
         if self._server is None:
             raise TransientError("The subscription is not open.")
         with contextlib.suppress(TimeoutError):
@@ -127,6 +130,7 @@ class DirectSubscription:
                 while True:
                     self._arrived.clear()
                     if items := self._first(most):
+                        self._in_hand = True
                         return Batch([item.record for item in items], items)
                     await self._arrived.wait()
         return None
@@ -155,6 +159,7 @@ class DirectSubscription:
             queue.extend(kept)
 
     def settle(self, batch: Batch) -> None:
+        self._in_hand = False
         items: list[_Item] = batch.receipt  # type: ignore[assignment]
         for item in items:
             queue = self._lanes.get(item.record.lane)
@@ -165,13 +170,12 @@ class DirectSubscription:
 
     async def release(self, batch: Batch) -> None:
         """Its records stand first in their lanes still; their lanes are the next ones, too."""
+        self._in_hand = False
         lanes = {record.lane for record in batch.records}
         self._lanes = dict(sorted(self._lanes.items(), key=lambda entry: entry[0] not in lanes))
 
     async def extend(self, batch: Batch) -> None:
-        items: list[_Item] = batch.receipt  # type: ignore[assignment]
-        for post in {item.post for item in items if not item.post.gone}:
-            post.request.at_work()
+        """While a batch is in hand all senders are told so anyway."""
 
     async def backlog(self) -> Mapping[str, int | None]:
         """What waits here. What waits in the senders' outboxes is told by their relays."""
@@ -207,16 +211,18 @@ class DirectSubscription:
     async def _committed(self, request: Request, records: Sequence[Record], sizes: Sequence[int]) -> Answer:
         if not records:
             return Answer(200, b"[]")
-        # What is read of the body is kept, not the body: both would be in memory otherwise.
-        post = _Post(request._replace(body=b""), len(records))
+        post = _Post(len(records))
         for place, (record, size) in enumerate(zip(records, sizes, strict=True)):
             self._lanes[record.lane].append(_Item(record, post, place, size))
             self._bytes += size
         self._arrived.set()
         try:
-            await post.answered
+            while not (await asyncio.wait({post.answered}, timeout=_TELL_EVERY))[0]:
+                # One that fails and is tried again says nothing: its senders have others to send to.
+                if self._in_hand:
+                    request.at_work()
         finally:
-            post.gone = not post.answered.done() or post.answered.cancelled()
+            post.gone = not post.answered.done()
         return Answer(200, msgspec.json.encode(post.committed))
 
 
