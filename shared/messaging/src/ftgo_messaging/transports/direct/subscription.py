@@ -227,7 +227,8 @@ class DirectSubscription:
 
 
 def record_of(channel: str, envelope: bytes, lanes: int) -> Record:
-    """``origin`` is made of the content, as there is no place where it would stand: the same for each repetition."""
+    """``origin`` is made of the content, as there is no place where it would stand: the same for each repetition, and
+    for two messages without ids that say the same."""
     key, headers, body, defect = from_envelope(envelope)
     lane = 0 if key is None else lane_of(key.decode(), lanes)
     place = hashlib.blake2b(envelope, digest_size=12).hexdigest()
