@@ -236,6 +236,14 @@ async def test_not_confirmed_before_it_is_settled(place: Place) -> None:
     assert await publishing == [Sent.CONFIRMED] * 4
 
 
+async def test_nothing_of_a_key_overtakes_what_was_refused(place: Place) -> None:
+    publisher, reader = place.publisher(), await place.member()
+    large = message(place.one, "a", 0, body=b"x" * 1_000_001)
+    sent = [large, *messages(place.one, "a", [1]), *messages(place.one, "b", [1])]
+    assert await committed(publisher, sent, reader) == [Sent.REFUSED, Sent.UNKNOWN, Sent.CONFIRMED]
+    assert [r.key for r in reader.log] == [b"b"]
+
+
 async def test_a_clean_stop_answers_what_is_settled(place: Place) -> None:
     publisher, reader = place.publisher(), await place.member()
     sent = messages(place.one, "entity", range(10))
@@ -501,7 +509,10 @@ async def test_what_is_refused_and_why(place: Place) -> None:
         path.write_bytes(content)
         with pytest.raises(BrokerRefuses, match=why):
             await at(path).declare([], {})
-    assert isinstance(transport_at(place.url), direct.DirectTransport)
+    for url in (place.url, f"http+static://localhost{place.path}?lanes=12"):
+        transport = transport_at(url)
+        assert isinstance(transport, direct.DirectTransport)
+        assert await transport.declare([place.both], both) == []
 
 
 async def test_the_client_and_the_server_speak_plain_http(place: Place) -> None:

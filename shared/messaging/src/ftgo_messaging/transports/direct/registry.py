@@ -131,7 +131,13 @@ def registry_at(url: str) -> RegistryFile:
     parts = urlsplit(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     lanes = options.pop("lanes", str(LANES))
-    if parts.netloc or not parts.path.strip("/") or options or not lanes.isascii() or not lanes.isdigit():
+    if (
+        parts.netloc not in {"", "localhost"}
+        or not parts.path.strip("/")
+        or options
+        or not lanes.isascii()
+        or not lanes.isdigit()
+    ):
         raise BrokerRefuses(f"{url!r} is no URL of a registry: it has the form {_FORM}.")
     if not 1 <= int(lanes) <= 1000:
         raise BrokerRefuses(f"lanes={lanes} in the URL: a number from 1 to 1000.")
