@@ -66,6 +66,6 @@ class DirectTransport:
 
 
 def transport(url: str) -> DirectTransport:
-    """Of ``http+static:///PATH/registry.json?lanes=12``, or ``//localhost/PATH``. Reads nothing yet. Raises BrokerRefuses for a URL that says
-    something else."""
+    """Of ``http+static:///PATH/registry.json?lanes=12``, or ``//localhost/PATH``. Reads nothing yet. Raises
+    BrokerRefuses for a URL that says something else."""
     return DirectTransport(registry_at(url))
