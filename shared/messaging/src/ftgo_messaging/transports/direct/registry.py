@@ -1,8 +1,9 @@
 """The registry: a JSON file with the addresses of each consumer, and the consumers of each channel."""
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -90,8 +91,7 @@ class RegistryFile:
         if _missing(self.read(), readers, self.path) == ([], []):
             return []
         try:
-            with (self.path.parent / f".{self.path.name}.lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with _locked(self.path.parent):
                 registry = self.read()  # another one may have written it meanwhile
                 new, _ = _missing(registry, readers, self.path)
                 channels = {**registry.channels}
@@ -104,6 +104,17 @@ class RegistryFile:
                 f"The registry {self.path} lacks channels or their readers, and cannot be written "
                 f"({error.strerror}): add {', '.join(readers)} to it."
             ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer at a time, of all processes on this host."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _missing(
