@@ -13,6 +13,7 @@ PACKAGES = {
     "valkey": "valkey",
     "redis": "valkey",
     "nats": "nats",
+    "http+static": "direct",
     "memory": "memory",
 }
 """The scheme of a broker's URL, and the package that speaks to it."""
