@@ -133,6 +133,7 @@ class InNoBroker:
         return WithOutbox(self.url or "", self._path)
 
 
+@pytest.mark.slow
 class TestDirect(TransportSuite):
     @pytest.fixture
     def subject(self, registry: Path) -> InNoBroker:
