@@ -182,6 +182,7 @@ class Try:
                 load.wait_for_requests(load.requests_since(began) + 50, began)
                 if sql("order", "SELECT version_num FROM alembic_version") != f"{number:04}":
                     raise Failed(f"the migration {name} has not run")
+            wait_until_replaced()  # an old pod goes on ending, half a minute at most, when the rollout is done
             running = {p["spec"]["containers"][0]["image"] for p in pods_of("order-api")}
             if running != {image}:
                 raise Failed(f"{running} runs instead of {image}")
@@ -335,8 +336,9 @@ def main() -> int:
         print(f"\nk8s: not tried on a cluster: {error}")
         return 77
     except Failed as error:
-        print(f"FAILED\n{error}")
+        print("FAILED")
         attempt.tell()
+        print(f"k8s: failed: {error}")  # last: where one looks first
         return 1
     finally:
         attempt.clean()
