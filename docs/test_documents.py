@@ -13,7 +13,9 @@ DOCUMENTS = [p for p in ROOT.rglob("*.md") if not IGNORED & set(p.relative_to(RO
 
 @pytest.fixture(scope="module")
 def tests() -> set[str]:
-    code = "\n".join(p.read_text() for p in ROOT.rglob("test_*.py") if not IGNORED & set(p.relative_to(ROOT).parts))
+    suite = ROOT / "shared/messaging/src/ftgo_messaging/testing/suite"  # ships with the library
+    files = [p for p in ROOT.rglob("test_*.py") if not IGNORED & set(p.relative_to(ROOT).parts)]
+    code = "\n".join(p.read_text() for p in [*files, *suite.glob("*.py")])
     return set(re.findall(r"def (test_\w+)", code))
 
 
