@@ -407,7 +407,7 @@ async def test_large_records_do_not_fill_the_memory(wire: Wire, monkeypatch: pyt
     small = [message(channel, f"entity-{n % 5}", n) for n in range(100, 200)]
     await wire.publish(small)
     await wire.receive(reader, small)
-    assert {lane.prefetch for lane in lanes} == {subscription._PREFETCH}
+    assert {lane.prefetch for lane in lanes} == {PREFETCH}
 
 
 async def test_a_queue_that_is_deleted_is_made_again(wire: Wire, server: RabbitMQ) -> None:

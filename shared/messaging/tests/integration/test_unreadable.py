@@ -194,10 +194,10 @@ async def test_a_codec_that_is_missing_is_named_and_nobody_waits(scene: Scene, m
     async with scene.reading():
         await scene.until_heard(0, 3)
         await scene.until_committed(4)
-    ((error, position, body),) = await scene.rows("SELECT error, position, body FROM dead_letters")
+    ((error, origin, body),) = await scene.rows("SELECT error, origin, body FROM dead_letters")
     assert "UnsupportedCodecError: Libraries for lz4 compression codec not found" in error
     assert f"{scene.channel.name}/0, offsets 1 to 2" in error
-    assert position == 1
+    assert origin == f"{scene.channel.name}/0@1"
     assert bytes(body).endswith(poison[61:])
 
 
@@ -208,8 +208,8 @@ async def test_what_the_client_cannot_read_costs_no_other_record_of_its_batch(sc
     async with scene.reading():
         await scene.until_heard(0, 1, 2, 3, 5, 6)
         await scene.until_committed(7)
-    ((position, body),) = await scene.rows("SELECT position, body FROM dead_letters")
-    assert (position, bytes(body)) == (4, b"{}")
+    ((origin, body),) = await scene.rows("SELECT origin, body FROM dead_letters")
+    assert (origin, bytes(body)) == (f"{scene.channel.name}/0@4", b"{}")
 
 
 @pytest.mark.embedded("changes the broker's files")

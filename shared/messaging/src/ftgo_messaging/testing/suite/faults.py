@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+import tracemalloc
 from collections import Counter
 
 from ftgo_messaging.runtime.errors import TransientError
@@ -27,7 +28,14 @@ class Faults:
             chunk = [message(channel, f"entity-{n % 97}", n, body=body) for n in range(start, start + 1000)]
             await wire.publish(chunk, publisher)
         if wire.subject.url is None:
-            grown = await growth(wire.transport(), wire.name("reader"), channel, 20)
+            # What was freed before is used again, so the process need not grow: objects are counted here.
+            tracemalloc.start()
+            try:
+                grown = await growth(
+                    wire.transport(), wire.name("reader"), channel, 20, lambda: tracemalloc.get_traced_memory()[0]
+                )
+            finally:
+                tracemalloc.stop()
         else:
             async with member_process(
                 wire, "grow", consumer=wire.name("reader"), channel=channel.name, count=20

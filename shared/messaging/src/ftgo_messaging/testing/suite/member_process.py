@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,11 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def growth(transport: Transport, consumer: str, channel: Channel, batches: int) -> int:
-    """By how many bytes this process grows at most while a slow handler works."""
-    before, sizes = resident(), [0]
+async def growth(
+    transport: Transport, consumer: str, channel: Channel, batches: int, used: Callable[[], int] = resident
+) -> int:
+    """By how many bytes what is ``used`` in this process grows at most while a slow handler works."""
+    before, sizes = used(), [0]
     member = Member(transport, consumer, [channel], [])
     await member.subscription.open()
     await member.assign(lanes_of([channel]))
@@ -65,7 +67,7 @@ async def growth(transport: Transport, consumer: str, channel: Channel, batches:
         batch = await member.taken(100)
         await asyncio.sleep(0.1)  # the slow handler
         member.subscription.settle(batch)
-        sizes.append(resident())
+        sizes.append(used())
     await member.end()
     return max(sizes) - before
 

@@ -3,9 +3,7 @@ unsettled, and gives the lane to nobody else before."""
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Collection, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 from aiormq import Connection
@@ -15,56 +13,18 @@ from yarl import URL
 from ftgo_messaging.messages.message import size_of_headers
 from ftgo_messaging.transports.port import Batch, Record
 from ftgo_messaging.transports.rabbitmq.connection import AWAY, channel_of, connect, disconnect, telling
+from ftgo_messaging.transports.rabbitmq.lane import PREFETCH, Held, Lane, Receipt
 from ftgo_messaging.transports.rabbitmq.records import record
 from ftgo_messaging.transports.rabbitmq.topology import Topology, queue_of
 
 log = structlog.get_logger("ftgo.rabbitmq")
 
-_PREFETCH = 32
-"""Records of a lane that RabbitMQ gives in advance: with some lanes enough for a batch."""
 _CLOSE_SECONDS = 2.0
 _TAKEN_BYTES = 1_000_000
 _HELD_BYTES = 32_000_000
 """In memory. RabbitMQ counts records, not bytes: a lane that comes on top is given back, and read record by record, as
 long as they are large."""
 _LARGE_BYTES = 20_000
-
-
-@dataclass(slots=True)
-class _Held:
-    record: Record
-    size: int
-    tag: int
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """``held`` is what was given and not taken; ``unsettled`` and ``size``: how many records, and bytes, were given and
-    not settled."""
-
-    name: str
-    channel: str
-    queue: str
-    amqp: AbstractChannel | None = None
-    held: deque[_Held] = field(default_factory=deque)
-    unsettled: int = 0
-    size: int = 0
-    prefetch: int = _PREFETCH
-    large: bool = False
-
-    def forget(self) -> AbstractChannel | None:
-        """What was given; RabbitMQ gives it again when the AMQP channel is closed, which is returned."""
-        amqp, self.amqp = self.amqp, None
-        self.held.clear()
-        self.unsettled = self.size = 0
-        return amqp
-
-
-@dataclass(frozen=True, slots=True)
-class _Receipt:
-    """What was taken of each lane, and the AMQP channel that it came through."""
-
-    taken: Mapping[_Lane, tuple[AbstractChannel, list[_Held]]]
 
 
 class RabbitSubscription:
@@ -76,18 +36,18 @@ class RabbitSubscription:
         self._consumer = consumer
         self._channels = channels
         self._all = {
-            f"{channel}/{lane}": _Lane(f"{channel}/{lane}", channel, queue_of(channel, consumer, lane))
+            f"{channel}/{lane}": Lane(f"{channel}/{lane}", channel, queue_of(channel, consumer, lane))
             for channel in channels
             for lane in range(lanes)
         }
         self._lanes = lanes
         self._connection: Connection | None = None
-        self._wanted: list[_Lane] = []
+        self._wanted: list[Lane] = []
         self._next = 0
         self._lost = False
         self._out: Batch | None = None
         self._news = asyncio.Event()
-        self._acknowledgements: dict[_Lane, tuple[AbstractChannel, int]] = {}
+        self._acknowledgements: dict[Lane, tuple[AbstractChannel, int]] = {}
         self._acknowledging = asyncio.Lock()
         self._working: set[asyncio.Task[None]] = set()
 
@@ -127,7 +87,7 @@ class RabbitSubscription:
         if batch is not self._out:
             return
         self._out = None
-        receipt: _Receipt = batch.receipt  # type: ignore[assignment]
+        receipt: Receipt = batch.receipt  # type: ignore[assignment]
         for lane, (amqp, taken) in receipt.taken.items():
             if lane.amqp is amqp:
                 lane.unsettled -= len(taken)
@@ -187,14 +147,14 @@ class RabbitSubscription:
         with telling():
             for lane in self._wanted:
                 if lane.prefetch == 1 and lane.amqp and not lane.unsettled and not lane.large:
-                    lane.prefetch = _PREFETCH
+                    lane.prefetch = PREFETCH
                     await self._give_up(lane)
             await self._read()
 
     async def _read(self) -> None:
         await _all_of([self._consume(lane) for lane in self._wanted if lane.amqp is None])
 
-    async def _consume(self, lane: _Lane) -> None:
+    async def _consume(self, lane: Lane) -> None:
         assert self._connection is not None  # noqa: S101 - open() was called
         amqp = await channel_of(self._connection)
         lane.amqp = amqp
@@ -212,12 +172,12 @@ class RabbitSubscription:
             await amqp.close()
             raise
 
-    def _given(self, lane: _Lane, amqp: AbstractChannel, delivered: DeliveredMessage) -> None:
+    def _given(self, lane: Lane, amqp: AbstractChannel, delivered: DeliveredMessage) -> None:
         if lane.amqp is not amqp or delivered.delivery_tag is None:
             return
         found = record(lane.channel, lane.name, delivered)
         size = len(found.body or b"") + size_of_headers(found.headers)
-        lane.held.append(_Held(found, size, delivered.delivery_tag))
+        lane.held.append(Held(found, size, delivered.delivery_tag))
         lane.unsettled += 1
         lane.size += size
         lane.large = size > _LARGE_BYTES
@@ -226,21 +186,21 @@ class RabbitSubscription:
             self._give_up(lane)
         self._news.set()
 
-    def _is_out(self, lane: _Lane) -> bool:
+    def _is_out(self, lane: Lane) -> bool:
         return self._out is not None and lane in self._out.receipt.taken  # type: ignore[attr-defined]
 
-    def _give_up(self, lane: _Lane) -> asyncio.Future[None]:
+    def _give_up(self, lane: Lane) -> asyncio.Future[None]:
         """Nothing of it is in hand at once, and RabbitMQ has all back when that is awaited. Cut off in the middle, it
         goes on: half of a farewell would cost the connection."""
         return asyncio.shield(self._work(self._close(lane, lane.forget())))
 
-    async def _close(self, lane: _Lane, amqp: AbstractChannel | None) -> None:
+    async def _close(self, lane: Lane, amqp: AbstractChannel | None) -> None:
         """What is settled is told before."""
         await self._acknowledge(lane)
         if amqp is not None:
             await amqp.close()
 
-    async def _acknowledge(self, *lanes: _Lane) -> None:
+    async def _acknowledge(self, *lanes: Lane) -> None:
         """Of these lanes, or of all. One after the other: the client's queue of frames may turn two about."""
         async with self._acknowledging:
             for lane in lanes or list(self._acknowledgements):
@@ -268,7 +228,7 @@ class RabbitSubscription:
 
     def _batch(self, most: int) -> Batch | None:
         """From each lane in turn what it has, as long as there is room."""
-        taken: dict[_Lane, tuple[AbstractChannel, list[_Held]]] = {}
+        taken: dict[Lane, tuple[AbstractChannel, list[Held]]] = {}
         records: list[Record] = []
         room = _TAKEN_BYTES
         self._next += 1
@@ -283,14 +243,14 @@ class RabbitSubscription:
                 taken.setdefault(lane, (lane.amqp, []))[1].append(held)
         if not records:
             return None
-        self._out = Batch(records, _Receipt(taken))
+        self._out = Batch(records, Receipt(taken))
         return self._out
 
     async def _put_back(self) -> None:
         """What was taken and not settled comes first again."""
         batch, self._out = self._out, None
         if batch is not None:
-            receipt: _Receipt = batch.receipt  # type: ignore[assignment]
+            receipt: Receipt = batch.receipt  # type: ignore[assignment]
             for lane, (amqp, taken) in receipt.taken.items():
                 if lane.amqp is amqp:
                     lane.held.extendleft(reversed(taken))
