@@ -32,6 +32,7 @@ from ftgo_messaging.testing.transport_suite import OnServer, Subject, TransportS
 from ftgo_messaging.transports.lanes import lane_of
 from ftgo_messaging.transports.port import BrokerRefuses, Record, Sent
 from ftgo_messaging.transports.rabbitmq import connection, subscription, transport
+from ftgo_messaging.transports.rabbitmq.lane import PREFETCH
 from pamqp.commands import Basic
 
 
