@@ -374,7 +374,12 @@ async def test_a_member_that_reads_nothing_yet(place: Place) -> None:
 async def test_a_receiver_that_says_nothing_holds_up_nobody_for_long(place: Place) -> None:
     """As one that is paused: after it was waited for once, it is left alone for a while."""
     publisher, reader = place.publisher(), await place.member()
-    silent = await asyncio.start_server(lambda reader, writer: asyncio.sleep(60), *place.address(OTHER))
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # to its end
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, *place.address(OTHER))
     for within in (2.0, 0.4):
         began = asyncio.get_running_loop().time()
         sent = [*messages(place.both, new_id(), range(2)), *messages(place.one, new_id(), range(2))]
