@@ -25,8 +25,8 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: {"description": "Not ready"}})
 async def readyz(request: Request) -> JSONResponse:
-    """Whether the database answers and all consumers read. REST works without Kafka: the relay is only reported, and so
-    are dead letters, with the number of keys that wait behind them."""
+    """Whether the database answers and all consumers read. REST works without a broker: the relay is only reported, and
+    so are dead letters, with the number of keys that wait behind them."""
     service = request.app.state.service
     database = await _database(service)
     consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}

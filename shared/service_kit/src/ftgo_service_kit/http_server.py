@@ -26,7 +26,7 @@ _LAST = (b"connection", b"close")
 _SOCKET_BUFFER = 64 * 1024
 """Each way, doubled by the kernel. Its own choice grows to several MB, and counts as memory of the container."""
 _OTHER_FILES = 300
-"""File descriptors for the database, Kafka, logs and what else a process opens."""
+"""File descriptors for the database, the broker, logs and what else a process opens."""
 
 
 class HttpServer(uvicorn.Server):

@@ -76,7 +76,7 @@ CONSUMERS = Aggregates(consumer_replicas, "id", _consumer_from_row, _consumer_to
 RESTAURANTS = Aggregates(restaurant_replicas, "id", _restaurant_from_row, _restaurant_to_row, lock=False)
 
 LARGEST_GAP = 1000
-"""Versions by which an event may be ahead of the replica. What a topic has lost meanwhile makes a gap; people who
+"""Versions by which an event may be ahead of the replica. What a channel has lost meanwhile makes a gap; people who
 rename themselves or write menus do not make one of this size."""
 
 _NEWER = f"WHERE replica.version < excluded.version AND excluded.version <= replica.version + {LARGEST_GAP}"

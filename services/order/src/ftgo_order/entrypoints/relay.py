@@ -1,4 +1,4 @@
-"""The relay alone: outbox to Kafka: python -m ftgo_order.entrypoints.relay"""
+"""The relay alone: outbox to the broker: python -m ftgo_order.entrypoints.relay"""
 
 from ftgo_service_kit.service import Part
 from ftgo_service_kit.settings import read_settings

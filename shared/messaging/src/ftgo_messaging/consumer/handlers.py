@@ -29,7 +29,7 @@ class Handler:
 
 class MessageHandlers:
     """Handlers by message type. ``consumer`` is the name under which handled ids are recorded; keep it for ever:
-    under another name every message that Kafka still has would take effect once more."""
+    under another name every message that the broker still has would take effect once more."""
 
     def __init__(self, consumer: str) -> None:
         self.consumer = consumer

@@ -44,7 +44,7 @@ class Channel:
         """Declare a type of this channel: ``@KITCHEN_COMMANDS.carries("ftgo.kitchen.CreateTicket")``.
 
         ``replies_to`` lists the reply channels that a sender may name; a command or event that names another is a
-        dead letter. Otherwise a forged one could make its receiver write to any topic that it may write to.
+        dead letter. Otherwise a forged one could make its receiver write to any channel that it may write to.
         Raises ValueError when the wire name is taken.
         """
 

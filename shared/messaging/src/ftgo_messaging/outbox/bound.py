@@ -1,8 +1,7 @@
-"""The outbox is bounded: when Kafka is away for long, new requests are refused before the disk is full.
+"""The outbox is bounded: when the broker is away for long, new requests are refused before the disk is full.
 
-Counted beside the requests, once a second: a request looks at a flag. Only requests are refused. What comes from Kafka
-is worked off, and is not much while Kafka is away.
-"""
+Counted beside the requests, once a second: a request looks at a flag. Only requests are refused. What comes from the
+broker is worked off, and is not much while that is away."""
 
 import structlog
 from prometheus_client import Gauge

@@ -18,7 +18,7 @@ STOPPED = Gauge(
 )
 
 MOST_KEYS = 100
-"""With more keys of one channel stopped it is the channel that is in trouble (no such topic, no right to write):
+"""With more keys of one channel stopped it is the channel that is in trouble (never declared, no right to write):
 the channel waits as a whole, and what is left out stays a short list."""
 
 Key = tuple[str, str]

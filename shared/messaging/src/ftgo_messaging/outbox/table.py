@@ -1,4 +1,4 @@
-"""The outbox table. Rows are deleted after Kafka acknowledged them, so it stays small.
+"""The outbox table. Rows are deleted when the broker has confirmed them, so it stays small.
 
 ``position`` orders the rows of one key, because writers of a key hold its aggregate's lock when they take it. It is
 *not* a cursor: a lower position may become visible later than a higher one of another key.

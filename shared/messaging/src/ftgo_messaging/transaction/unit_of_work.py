@@ -1,6 +1,6 @@
 """One transaction: aggregates loaded together, messages and rows collected, all written by a few statements.
 
-HTTP requests and Kafka messages use the same unit of work. Several *operations* (one per request or message) may share
+HTTP requests and messages use the same unit of work. Several *operations* (one per request or message) may share
 one transaction. An operation that ends in a DomainError leaves nothing behind; the others are not touched. Any other
 error rolls the whole transaction back.
 """

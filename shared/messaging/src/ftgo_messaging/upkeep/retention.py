@@ -1,7 +1,7 @@
 """Deletes what is old enough, in small transactions, in the background: growth is bounded, and nobody waits for it.
 
-What was handled must be remembered for longer than Kafka keeps messages. A message that is read again after its record
-was deleted, by a group whose offsets were reset for instance, would take effect twice.
+What was handled must be remembered for longer than the broker keeps messages. A message that is read again after its
+record was deleted, by a group whose offsets were reset for instance, would take effect twice.
 
 Old rows are found through the primary keys. Message and saga ids are UUIDv7 and begin with their time of birth, so
 "older than two weeks" is a range of the key, and no insert pays for a second index (docs/adr/0007).
