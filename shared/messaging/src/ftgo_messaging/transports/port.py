@@ -64,8 +64,9 @@ class Subscription(Protocol):
     before later ones of its lane."""
 
     async def open(self) -> None:
-        """Connect, and make what this consumer needs at the broker. Raises TransientError while that is away, and
-        BrokerRefuses."""
+        """Connect, and make what this consumer needs of channels that were declared. Raises TransientError while the
+        broker is away, and BrokerRefuses. A channel that was never declared is made, waited for or refused, as the
+        broker can."""
         ...
 
     async def take(self, most: int, wait: float) -> Batch | None:
@@ -107,7 +108,10 @@ class Subscription(Protocol):
 class Publisher(Protocol):
     async def publish(self, messages: Sequence[Message]) -> Sequence[Sent]:
         """Publish in this order and wait for the confirmations. What follows a message of its key that was not
-        confirmed may have been sent or not. Raises TransientError while no broker answers. Cancelled, it sends nothing
+        confirmed may have been sent or not. REFUSED: too large, or of a channel that was never declared. An event that
+        nobody reads is CONFIRMED.
+
+        Raises TransientError while no broker answers: nothing is known of any of them. Cancelled, it sends nothing
         more."""
         ...
 
