@@ -37,11 +37,11 @@ def handled(evidence: Evidence) -> Iterator[Violation]:
             if first.topic not in subscription["topics"]:
                 continue
             poisoned = name in evidence.poison
-            if not poisoned and types is not None and first.headers.get("ce_type") not in types:
+            if not poisoned and types is not None and first.headers.get("type") not in types:
                 continue
             here = (service, consumer, name)
             if poisoned or subscription["deduplicates"]:
-                where = f"{first.headers.get('ce_type')} {name} at {consumer}"
+                where = f"{first.headers.get('type')} {name} at {consumer}"
                 if not dead[here] and (poisoned or not claims[here]):
                     yield Violation("I5", f"{where}: neither handled nor a dead letter", [first.brief()])
                 elif claims[here] > 1 or (dead[here] > 1 and len(records) == 1):

@@ -48,7 +48,7 @@ def effects(evidence: Evidence) -> Iterator[Violation]:
         claimed -= {row["message_id"] for _, row in evidence.written(service, "dead_letters", "insert")}
     for name in claimed:
         command = evidence.sent_by_id.get(name)
-        if command is None or "ce_replychannel" not in command.headers:
+        if command is None or "replychannel" not in command.headers:
             continue
         given = list(replies.get(name, {}).values())
         if len(given) != 1:
@@ -77,7 +77,7 @@ def _mails(evidence: Evidence, claimed: set[str]) -> Iterator[Violation]:
 def _versions(evidence: Evidence) -> Iterator[Violation]:
     known: dict[tuple[str, str, str], Sent] = {}
     for message in evidence.sent_by_id.values():
-        sequence = message.headers.get("ce_sequence")
+        sequence = message.headers.get("sequence")
         if sequence is None:
             continue
         other = known.setdefault((message.channel, message.key, sequence), message)
@@ -99,7 +99,7 @@ def causality(evidence: Evidence) -> Iterator[Violation]:
             elif command.lsn > message.lsn:
                 yield Violation("I8", f"reply {message.id} came before its command", [message.brief(), command.brief()])
     for saga, asked in commands.items():
-        paths = _SAGA_PATHS.get(asked[0].headers.get("ce_sagatype", ""), {})
+        paths = _SAGA_PATHS.get(asked[0].headers.get("sagatype", ""), {})
         before: Sent | None = None
         for command in asked:
             word, previous = _word(command), _word(before) if before else ""
@@ -122,7 +122,7 @@ def _word(message: Sent) -> str:
 def _answered_by(reply: str | None, evidence: Evidence) -> str | None:
     """The command that a reply answers, also of a reply that the nemesis has sent."""
     records = evidence.records_by_id.get(reply or "", ())
-    return records[0].headers.get("ce_inreplyto") if records else None
+    return records[0].headers.get("inreplyto") if records else None
 
 
 def convergence(evidence: Evidence) -> Iterator[Violation]:
@@ -130,7 +130,7 @@ def convergence(evidence: Evidence) -> Iterator[Violation]:
     published: dict[tuple[str, int], Sent] = {}
     for message in evidence.sent_by_id.values():
         if message.channel in {"consumer.events", "restaurant.events"}:
-            published[message.key, int(message.headers["ce_sequence"])] = message
+            published[message.key, int(message.headers["sequence"])] = message
     owners = {("consumer_replicas", "consumer", "consumers"), ("restaurant_replicas", "kitchen", "restaurants")}
     for replica, service, table in sorted(owners):
         seen: dict[str, int] = {}

@@ -43,19 +43,19 @@ class Sent:
 
     @property
     def type(self) -> str:
-        return self.headers.get("ce_type", "")
+        return self.headers.get("type", "")
 
     @property
     def saga(self) -> str | None:
-        return self.headers.get("ce_sagaid")
+        return self.headers.get("sagaid")
 
     @property
     def cause(self) -> str | None:
-        return self.headers.get("ce_causationid")
+        return self.headers.get("causationid")
 
     @property
     def answers(self) -> str | None:
-        return self.headers.get("ce_inreplyto")
+        return self.headers.get("inreplyto")
 
     def brief(self) -> Row:
         """The little that a counter-example shows."""
@@ -78,11 +78,11 @@ class Record:
 
     @property
     def id(self) -> str:
-        return self.headers.get("ce_id", "")
+        return self.headers.get("id", "")
 
     def brief(self) -> Row:
         where = f"{self.topic}/{self.partition}@{self.offset}"
-        return {"record": where, "id": self.id, "type": self.headers.get("ce_type"), "key": self.key}
+        return {"record": where, "id": self.id, "type": self.headers.get("type"), "key": self.key}
 
 
 @dataclass

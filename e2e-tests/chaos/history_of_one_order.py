@@ -32,7 +32,7 @@ class World:
     def message(self, name: str, kind: str, channel: str, key: str, body: Row, **headers: str) -> tuple[str, str, Row]:
         """An outbox row; also puts the record on the topic, unless a test takes it away."""
         self._position += 1
-        all_headers = {"ce_id": name, "ce_type": kind, **{f"ce_{n}": v for n, v in headers.items()}}
+        all_headers = {"id": name, "type": kind, **headers}
         offset = sum(r.topic == channel for r in self.evidence.records)
         self.evidence.records.append(Record(channel, 0, offset, key, all_headers, json.dumps(body)))
         row = {

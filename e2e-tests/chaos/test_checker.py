@@ -158,7 +158,7 @@ def moved_on_by_a_foreign_reply(w: World) -> None:
     def caused_by_late(row: dict[str, Any]) -> dict[str, Any]:
         headers = json.loads(row["headers"])
         if row["message_id"] == "authorize":
-            headers["ce_causationid"] = "late"
+            headers["causationid"] = "late"
         return row | {"headers": json.dumps(headers)}
 
     _edit(w, "order", "outbox", caused_by_late)

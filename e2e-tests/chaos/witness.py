@@ -138,13 +138,18 @@ async def read_topics(bootstrap: str, topics: Iterable[str], directory: Path) ->
                             partition=record.partition,
                             offset=record.offset,
                             key=_text(record.key),
-                            headers={name: _text(value) for name, value in record.headers},
+                            headers={_attribute(name): _text(value) for name, value in record.headers},
                             body=_text(record.value),
                         )
                 waiting = {p for p in waiting if await consumer.position(p) < ends[p]}
     finally:
         await consumer.stop()
     return count
+
+
+def _attribute(name: str) -> str:
+    """CloudEvents' name, as the outbox has it, of a header in Kafka."""
+    return "datacontenttype" if name == "content-type" else name.removeprefix("ce_")
 
 
 def _text(value: bytes | None) -> str | None:
