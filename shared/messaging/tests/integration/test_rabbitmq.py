@@ -382,7 +382,7 @@ async def test_a_paused_process_loses_its_lanes_in_time(wire: Wire) -> None:
     channel = await wire.channel("reader")
     sent = messages(channel, "entity", range(20))
     await wire.publish(sent)
-    async with member_process(wire, "hold", consumer="reader", channel=channel.name, count=5) as process:
+    async with member_process(wire, "hold", consumer=wire.name("reader"), channel=channel.name, count=5) as process:
         in_hand = await told(process)
         process.send_signal(signal.SIGSTOP)
         other = await wire.member("reader", channel)

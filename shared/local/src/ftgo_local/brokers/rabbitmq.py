@@ -102,6 +102,7 @@ class RabbitMQ:
         assert self._programs is not None  # noqa: S101 - prepare() was called
         home = (await asyncio.to_thread(self._configure)).resolve()
         environment = self._environment(home, self._programs)
+        await asyncio.to_thread(self._mapper.kill)  # of a node that ended by itself
         mapper = self._programs.erlang / "bin/epmd" if self._programs.erlang else Path("epmd")
         self._mapper.spawn([str(mapper)], cwd=home, env=environment, **drop_privileges())
         while not await _listens(int(environment["ERL_EPMD_PORT"])):
