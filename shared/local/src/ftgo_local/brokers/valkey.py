@@ -12,8 +12,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from ftgo_local.answering import wait_until_it_answers
 from ftgo_local.child import Child
-from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import replace_if_different
@@ -80,17 +80,7 @@ class Valkey:
         """Start and wait until it has read its file and answers. Raises PlatformError; nothing runs then."""
         await self.prepare()
         await asyncio.to_thread(self._spawn)
-        try:
-            async with asyncio.timeout(timeout):
-                while not await self._answers():
-                    if self.pid is None:
-                        raise PlatformError("Valkey ended at its start.", cure(self._child.said), self.log)
-                    await asyncio.sleep(0.02)
-        except TimeoutError:
-            await asyncio.to_thread(self.kill)
-            raise PlatformError(
-                f"Valkey did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
-            ) from None
+        await wait_until_it_answers("Valkey", self._child, self._answers, timeout, every=0.02)
 
     def stop(self, timeout: float = 20.0) -> None:
         """Orderly stop (SIGTERM), then SIGKILL."""

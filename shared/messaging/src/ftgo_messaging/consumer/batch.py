@@ -67,10 +67,6 @@ class BatchProcessor:
                 raise
             await self._dead_letter(tasks[0].failed(error))
 
-    async def make_dead_letter(self, received: Record, error: str) -> None:
-        """Make a dead letter of a record without trying it. Raises transient errors."""
-        await self._dead_letter(Task(received, error=error))
-
     async def _process(self, tasks: Sequence[Task]) -> None:
         """All in one transaction. Where that is not possible, the halves, one after the other: one guilty message of
         five hundred costs the others some twenty transactions, not five hundred. What fails in a transaction of its
