@@ -22,6 +22,7 @@ from ftgo_messaging.transports.kafka.topics import PARTITIONS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.database import HINTS, MESSAGES, RELAY, WRITES
 from ftgo_service_kit.settings import ServiceSettings
+from pydantic import AliasChoices
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("consumer", "order", "kitchen", "accounting")
@@ -36,6 +37,20 @@ def settings_of(service: str) -> type[ServiceSettings]:
     module = importlib.import_module(f"ftgo_{service}.settings")
     found: type[ServiceSettings] = getattr(module, f"{service.capitalize()}Settings")
     return found
+
+
+def variables_of(settings: type[ServiceSettings]) -> set[str]:
+    """The names of the environment that the settings read; those with a short form beside it have two."""
+    known: set[str] = set()
+    for name, field in settings.model_fields.items():
+        match field.validation_alias:
+            case AliasChoices(choices=choices):
+                known.update(str(choice) for choice in choices)
+            case None:
+                known.add(f"{settings.model_config['env_prefix']}{name}".upper())
+            case alias:
+                known.add(str(alias))
+    return known
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> Iterator[Manifest]:
@@ -150,10 +165,7 @@ def test_all_objects_have_a_namespace_and_a_phase_of_the_rollout(manifests: list
 def test_ports_and_variables_are_those_of_the_settings(manifests: list[Manifest], service: str) -> None:
     settings = settings_of(service)
     port = settings.model_fields["port"].default
-    known = {
-        str(field.validation_alias or f"{settings.model_config['env_prefix']}{name}").upper()
-        for name, field in settings.model_fields.items()
-    }
+    known = variables_of(settings)
     for process in (*PROCESSES, "migrate"):
         kind = "Job" if process == "migrate" else "Deployment"
         manifest = named(manifests, kind, f"{service}-{process}")
