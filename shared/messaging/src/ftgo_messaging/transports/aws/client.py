@@ -30,8 +30,10 @@ PATIENCE = 10.0
 _GONE = ("QueueDoesNotExist", "NonExistentQueue", "ResourceNotFoundException")
 _PASSING = ("Throttl", "OverLimit", "ServiceUnavailable", "Internal", "QueueDeletedRecently", "LimitExceeded")
 """What codes have in them that another time may be others."""
-_LOGIN = ("InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClient", "InvalidAccessKeyId", "ExpiredToken")
-_LOGIN += ("MissingAuthenticationToken", "IncompleteSignature", "AccessDenied", "OptInRequired", "InvalidSecurity")
+_LOGIN = (
+    *("InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClient", "InvalidAccessKeyId", "ExpiredToken"),
+    *("MissingAuthenticationToken", "IncompleteSignature", "AccessDenied", "OptInRequired", "InvalidSecurity"),
+)
 _CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give the machine a role that has rights on "
     "the service's queues"
@@ -60,7 +62,7 @@ class Link:
         self._client: Any = None
         self._opening = asyncio.Lock()
 
-    async def ask(self, operation: str, seconds: float = 0.0, **arguments: object) -> dict[str, Any]:
+    async def ask(self, operation: str, seconds: float = 0.0, **arguments: Any) -> dict[str, Any]:
         """The answer; ``seconds`` is how long the service may wait before it gives one. Raises Gone, TransientError
         and BrokerRefuses."""
         try:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ftgo_messaging.transports.aws.client import Link
 from ftgo_messaging.transports.aws.sqs.names import channel_queue, lane_queue, prefix_of, token
@@ -30,7 +31,7 @@ class Found:
 async def look(link: Link, channel: str) -> Found:
     """Raises TransientError and BrokerRefuses."""
     found, prefix = Found(), prefix_of(channel)
-    more: dict[str, str] = {}
+    more: dict[str, Any] = {}
     while True:
         answer = await link.ask("list_queues", QueueNamePrefix=prefix, MaxResults=1000, **more)
         for url in answer.get("QueueUrls", ()):

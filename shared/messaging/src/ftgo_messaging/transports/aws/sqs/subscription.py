@@ -106,6 +106,7 @@ class SqsSubscription:
             if name not in self._lanes:
                 channel, _, number = name.rpartition("/")
                 self._lanes[name] = Lane(link, channel, int(number), self._urls[name], self._room)
+                self._begin(self._lanes[name])
 
     async def close(self) -> None:
         link, self._link = self._link, None
@@ -134,7 +135,7 @@ class SqsSubscription:
         return self._link
 
     def _keep_up(self) -> None:
-        """Begin to read each lane. Raises what has ended the reading of one; the next call begins it anew."""
+        """Read each lane. Raises what has ended the reading of one; the next call begins it anew."""
         errors: list[BaseException] = []
         for lane in self._lanes.values():
             lane.drop_what_is_late()
@@ -143,12 +144,15 @@ class SqsSubscription:
                     errors.append(error)
                 lane.task = None
             elif lane.task is None:
-                lane.task = asyncio.create_task(lane.run(self._news), name=f"sqs-{lane.name}")
-                lane.task.add_done_callback(lambda _: self._news.set())
+                self._begin(lane)
         if errors:
             self._lost = any(isinstance(error, Gone) for error in errors)
             refusals = [error for error in errors if isinstance(error, BrokerRefuses)]
             raise (refusals or errors)[0]
+
+    def _begin(self, lane: Lane) -> None:
+        lane.task = asyncio.create_task(lane.run(self._news), name=f"sqs-{lane.name}")
+        lane.task.add_done_callback(lambda _: self._news.set())
 
     async def _give_up(self, names: Collection[str]) -> None:
         """Nothing of them is in hand at once, and SQS has all back when that is awaited; cut off, it goes on."""
