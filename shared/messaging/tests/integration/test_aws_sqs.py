@@ -166,7 +166,8 @@ async def test_what_is_no_cloudevent_comes_with_its_defect(wire: Wire, link: Lin
 
     await eventually(all_came, within=30)
     assert [bool(record.defect) for record in reader.log] == [True, True, True, True, True, False, True]
-    assert [record.body for record in reader.log if record.defect] == [x.encode() for x in bodies if '64": ""' not in x]
+    kept = [*bodies[:5], bodies[6]]
+    assert [record.body for record in reader.log if record.defect] == [body.encode() for body in kept]
     assert len({record.origin for record in reader.log}) == len(bodies)
 
 
@@ -260,11 +261,11 @@ async def test_a_consumer_on_an_emulation_that_was_started_anew_makes_its_queues
         await wire.publish(first := messages(channel, "entity", range(3)), publisher)
         await wire.receive(reader, first)
         server.kill()
-        with pytest.raises(TransientError, match="SQS at .* is away"):
+        with pytest.raises(TransientError, match=r"SQS at .* is away"):
             await publisher.publish(first)
 
         async def told() -> None:
-            with pytest.raises(TransientError, match="SQS at .* is away"):
+            with pytest.raises(TransientError, match=r"SQS at .* is away"):
                 await reader.subscription.take(1, 1.0)
 
         await eventually(told, within=30)

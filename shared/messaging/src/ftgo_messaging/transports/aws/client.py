@@ -117,7 +117,7 @@ class Link:
 
     async def _check_region(self, session: AioSession, region: str) -> None:
         """A name that does not exist would look like a service that is away."""
-        partitions = await session.get_available_partitions()
+        partitions = session.get_available_partitions()
         known = {x for p in partitions for x in await session.get_available_regions(self._service, p)}
         if region not in known:
             raise BrokerRefuses(
