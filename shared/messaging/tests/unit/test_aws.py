@@ -75,6 +75,7 @@ async def test_no_region_no_credentials_and_a_region_that_does_not_exist(monkeyp
     assert "AWS has no region eu-middle-7 for sqs" in await refusal("sqs://eu-middle-7")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-middle-8")
     assert "AWS has no region eu-middle-8" in await refusal("sqs://")
+    client._session.cache_clear()  # a process reads its profile once
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     assert "nobody" in await refusal("sqs://eu-central-1")
 
