@@ -13,6 +13,7 @@ PACKAGES = {
     "valkey": "valkey",
     "redis": "valkey",
     "nats": "nats",
+    "sqs": "aws",
     "http+static": "direct",
     "memory": "memory",
 }
