@@ -162,7 +162,7 @@ class Transport(Protocol):
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
         """Make what is missing of the channels, for the consumers that read each (by the channel's name). Returns the
         names of the channels that were not there. Raises TransientError while the broker is away, and BrokerRefuses, as
-        when what exists differs: it is never changed."""
+        when what exists differs: it is never changed; or when nobody reads commands or replies (``check_readers``)."""
         ...
 
     async def close(self) -> None: ...

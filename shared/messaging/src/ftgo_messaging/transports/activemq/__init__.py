@@ -14,6 +14,7 @@ from ftgo_messaging.transports.activemq.publisher import ActiveMqPublisher
 from ftgo_messaging.transports.activemq.subscription import ActiveMqSubscription
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Publisher, Subscription, Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="activemq",
@@ -45,6 +46,7 @@ class ActiveMq:
         return ActiveMqSubscription(self._address, consumer, [channel.name for channel in channels], self.lanes)
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         link = await Link.connect(self._address)
         try:
             made = {c.name: await declare(link, c.name, readers.get(c.name, ()), self.lanes) for c in channels}
