@@ -1,11 +1,12 @@
 """The brokers that `ftgo` knows."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from ftgo_local.brokers import kinds
-from ftgo_local.brokers.kinds import KINDS, absence, kind_of, server, shown
+from ftgo_local.brokers.kinds import KINDS, absence, kind_of, server, shown, version
 from ftgo_local.errors import PlatformError
 from ftgo_local.ports import BROKER_PORTS, DEFAULT_PORTS, chosen_ports, free_port
 from ftgo_local.services import service_environment
@@ -85,6 +86,11 @@ def test_services_are_told_of_one_broker_only(monkeypatch: pytest.MonkeyPatch) -
     environment = service_environment("order", 1, "postgresql://x", "127.0.0.1:1")
     assert environment["FTGO_KAFKA_BOOTSTRAP"] == "127.0.0.1:1"
     assert "FTGO_BROKER_URL" not in environment
+
+
+@pytest.mark.parametrize("name", ["valkey", "nats"])
+def test_a_server_from_a_package_tells_its_version(name: str, tmp_path: Path) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version(name, tmp_path))
 
 
 class _Loader(yaml.SafeLoader):

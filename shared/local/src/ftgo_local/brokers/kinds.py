@@ -52,9 +52,15 @@ KINDS = {
             *("rabbitmq", "RabbitMQ", "ftgo_local.brokers.rabbitmq:RabbitMQ", ("amqp", "amqps"), 300, 400),
             "RabbitMQ programs",
         ),
-        Kind("activemq", "ActiveMQ", "ftgo_local.brokers.activemq:ActiveMQ", ("stomp",), 400, 400, "ActiveMQ jars"),
-        Kind("valkey", "Valkey", "ftgo_local.brokers.valkey:Valkey", ("valkey", "redis"), 100, 200),
-        Kind("nats", "NATS", "ftgo_local.brokers.nats:Nats", ("nats",), 100, 200),
+        Kind(
+            *("activemq", "ActiveMQ", "ftgo_local.brokers.activemq:ActiveMQ", ("stomp", "stomp+ssl"), 400, 400),
+            "ActiveMQ jars",
+        ),
+        Kind(
+            *("valkey", "Valkey", "ftgo_local.brokers.valkey:Valkey"),
+            *(("valkey", "valkeys", "redis", "rediss"), 100, 200),
+        ),
+        Kind("nats", "NATS", "ftgo_local.brokers.nats:Nats", ("nats", "tls"), 100, 200),
         Kind("direct", "direct HTTP", "ftgo_local.brokers.direct:Direct", ("http+static",), 0, 0, runs=False),
     )
 }
