@@ -194,6 +194,11 @@ def test_a_broker_elsewhere_is_used_and_none_is_started(down: Up, kafka: Kafka) 
     ("url", "said"),
     [
         ("kafka://127.0.0.1:1", "The broker at kafka://127.0.0.1:1 cannot be reached"),
+        ("amqp://u:secret@127.0.0.1:1/", "The broker at amqp://127.0.0.1:1/ cannot be reached"),
+        ("stomp://127.0.0.1:1", "The broker at stomp://127.0.0.1:1 cannot be reached"),
+        ("valkeys://127.0.0.1:1", "The broker at valkeys://127.0.0.1:1 cannot be reached"),
+        ("tls://u:secret@127.0.0.1:1", "The broker at tls://127.0.0.1:1 cannot be reached"),
+        ("http+static:///nowhere/registry.json", "The registry /nowhere/registry.json cannot be read"),
         ("carrier-pigeon://loft", "is no broker's scheme"),
     ],
 )
@@ -201,6 +206,7 @@ def test_an_address_that_leads_nowhere_is_a_sentence_and_leaves_nothing_running(
     assert down.start(FTGO_BROKER_URL=url).wait(60) == 1
     assert said in down.text
     assert "Traceback" not in down.text
+    assert "secret" not in down.text
     assert down.pids() == []
 
 

@@ -17,6 +17,7 @@ from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.messages.channel import Channel, Poison
 from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.runtime.contained import contained
+from ftgo_messaging.runtime.errors import Told
 from ftgo_messaging.runtime.loops import backoff, tell_failure
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transports.port import BrokerRefuses, Transport
@@ -30,7 +31,7 @@ _LONG_SECONDS = 1.0
 _BACKLOG_SECONDS = 5.0
 
 
-class ConsumerStuck(Exception):
+class ConsumerStuck(Told):
     """This process cannot go on reading; another one, or the same started anew, can."""
 
 

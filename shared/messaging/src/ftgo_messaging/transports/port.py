@@ -12,9 +12,10 @@ from typing import Protocol
 
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.message import Message
+from ftgo_messaging.runtime.errors import Told
 
 
-class BrokerRefuses(Exception):
+class BrokerRefuses(Told):
     """The broker is there, and trying again will not help: a wrong password, a queue that was declared otherwise, lanes
     that differ from those that exist. The text is a sentence with cause and cure."""
 

@@ -74,7 +74,7 @@ async def connect(url: URL, client: str) -> Connection:
     except AWAY as error:
         if refusal := untrusted(error, f"RabbitMQ at {url.host}:{url.port}"):
             raise refusal from error
-        raise _told(error) from error
+        raise TransientError(f"RabbitMQ at {url.host}:{url.port} is away: {error!r}") from error
     except BaseException:  # cancelled: it may be there by now
         await disconnect(connection)
         raise
