@@ -30,7 +30,7 @@ MOVED := $(shell [ ! -e .venv/ready ] || { [ -x $(PY) ] \
 	$(RUN) pip install --quiet --no-deps --no-build-isolation $(addprefix -e ,$(DISTS))
 	@touch $@
 
-# kafka, rabbitmq, activemq, valkey or nats. Without it, that of the last start; Kafka the first time.
+# kafka, rabbitmq, activemq, valkey, nats, or direct (no broker). Without it, that of the last start; Kafka the first time.
 BROKER ?=
 WITH_BROKER = $(if $(BROKER),--broker $(BROKER))
 

@@ -80,12 +80,12 @@ async def topics(stage: Stage) -> AsyncIterator[Topics]:
     """Channels from now on, by their names: what is sent there can be found, and anything can be put there."""
     if stage.broker is None:
         pytest.skip("needs FTGO_BROKER_URL, or FTGO_KAFKA_BOOTSTRAP")
-    kafka, transport, taps = stage.kafka, transport_at(stage.broker), list[Tap]()
+    broker, kafka, transport, taps = stage.broker, stage.kafka, transport_at(stage.broker), list[Tap]()
 
     async def marked(name: str) -> Any:
         if kafka is not None:
             return await Topic(kafka, name).mark()
-        taps.append(tap := Tap(transport, next(c for c in ALL_CHANNELS if c.name == name)))
+        taps.append(tap := Tap(transport, next(c for c in ALL_CHANNELS if c.name == name), broker))
         return await tap.mark()
 
     yield marked

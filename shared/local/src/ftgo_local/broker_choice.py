@@ -51,13 +51,13 @@ def choose(asked: str | None, directory: StateDirectory, environment: Mapping[st
 
 
 def _named_by(url: str) -> Choice:
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.netloc:
+    parts, kind = urlsplit(url), kind_of(url)
+    is_file = kind is not None and not kind.runs
+    if not parts.scheme or not (parts.path if is_file else parts.netloc):
         schemes = ", ".join(f"{kind.schemes[0]}://" for kind in KINDS.values())
         raise PlatformError(
             f"{VARIABLE} is no address of a broker.", f"It looks like SCHEME://HOST:PORT; the schemes are {schemes}"
         )
-    kind = kind_of(url)
     return Choice(kind.name if kind else parts.scheme, url)
 
 
@@ -77,9 +77,11 @@ def changed(new: Choice, directory: StateDirectory) -> str:
     old = remembered(directory)
     if old is None or old == Choice(new.name, shown(new.url) if new.url else ""):
         return ""
+    what_waits = f"The broker was {old} and is {new} now. What waits in the outboxes goes to {new.title}, in order."
+    if old.name in KINDS and not KINDS[old.name].runs:
+        return f"{what_waits} Nothing is left behind."
     back = f"{VARIABLE}={old.url} ftgo up" if old.url else f"ftgo up --broker {old.name}"
     return (
-        f"The broker was {old} and is {new} now. What waits in the outboxes goes to {new.title}, in order. "
-        f"What nobody has read at {old.title} stays there, and is not read meanwhile. To have it handled: "
+        f"{what_waits} What nobody has read at {old.title} stays there, and is not read meanwhile. To have it handled: "
         f"`ftgo down`, `{back}`, and change again when `ftgo saga list` shows nothing."
     )

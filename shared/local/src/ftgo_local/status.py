@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from ftgo_local.brokers.kinds import kind_of
 from ftgo_local.platform import Platform
 from ftgo_local.state import POSTGRES, PlatformState, StateDirectory
 
@@ -36,8 +37,11 @@ def _broker(state: PlatformState) -> dict[str, Any]:
     """Under its own name in the document, as the other units are. ``bootstrap``: only of Kafka."""
     url = urlsplit(state.broker_url)
     bootstrap = {"bootstrap": url.netloc} if url.scheme == "kafka" else {}
-    elsewhere = state.phase == "ready" and state.broker not in state.units
-    unit = _unit(state, state.broker) | ({"status": "elsewhere"} if elsewhere else {})
+    unit = _unit(state, state.broker)
+    if (kind := kind_of(state.broker_url)) and not kind.runs:
+        unit["status"] = "no broker"
+    elif state.phase == "ready" and state.broker not in state.units:
+        unit["status"] = "elsewhere"
     return {**unit, "url": state.broker_url, **bootstrap}
 
 

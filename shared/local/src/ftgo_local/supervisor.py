@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftgo_local.broker_choice import VARIABLE, Choice, changed, remember
-from ftgo_local.brokers.kinds import DEFAULT, KINDS, Kind
+from ftgo_local.brokers.kinds import DEFAULT, KINDS, Kind, kind_of, shown
 from ftgo_local.identity import Identity
 from ftgo_local.keeper import Keeper, Unit
 from ftgo_local.orphans import end_orphans
@@ -164,6 +164,11 @@ class Supervisor:
 
     async def _start_own_broker(self, kind: Kind) -> None:
         broker = self._platform.broker
+        if not kind.runs:
+            with self._progress.step("Registry") as step:
+                await broker.start()
+                step.text = f"no broker: the services find each other in {shown(broker.url)}"
+            return
         if kind.preparation:
             with self._progress.step(kind.preparation) as step:
                 await broker.prepare()
@@ -183,6 +188,11 @@ class Supervisor:
         port, postgres = self._ports[spec.name], self._platform.postgres
         relay = postgres.relay_dsn(spec.name) if tails_the_log() else None
         environment = service_environment(spec.name, port, postgres.service_dsn(spec.name), self._broker_url, relay)
+        if (kind := kind_of(self._broker_url)) and kind.leases:
+            environment = {
+                "FTGO_INSTANCE": "ftgo",
+                **environment,
+            }  # killed, and started again, it has its lanes at once
         return Service(spec, port, environment, self._directory.logs / f"{spec.name}.log", cwd=self._directory.path)
 
     async def _start_service(self, service: Service) -> None:

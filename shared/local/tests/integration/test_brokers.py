@@ -1,8 +1,10 @@
 """`ftgo up` on each broker that can run here, with two services that do nothing, driven by commands."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ftgo_contracts.channels import READERS
 from ftgo_local.brokers.kinds import KINDS, absence
 from ftgo_local.kafka import Kafka
 from ftgo_local.ports import BROKER_PORTS, DEFAULT_PORTS, free_port
@@ -22,7 +25,11 @@ pytestmark = pytest.mark.embedded("it is what is tested")
 PORTS = [*DEFAULT_PORTS, *(name for names in BROKER_PORTS.values() for name in names)]
 SLOW = ("rabbitmq", "activemq")
 """They take half a minute to start, or a minute for all of it."""
-OTHERS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in KINDS if name != "kafka"]
+OTHERS = [
+    pytest.param(kind.name, marks=pytest.mark.slow if kind.name in SLOW else ())
+    for kind in KINDS.values()
+    if kind.runs and kind.name != "kafka"
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +110,54 @@ def test_a_change_of_the_broker_is_told_and_goes_on(down: Up, broker: str) -> No
     assert up.status()["broker"] == broker
 
 
+def test_without_a_broker_there_is_a_registry_and_no_server(down: Up) -> None:
+    up = down.started(FTGO_BROKER="direct")
+    status = up.status()
+    assert status["broker"] == "direct"
+    assert (status["direct"]["status"], status["direct"]["pid"]) == ("no broker", None)
+    assert "no broker" in up.ftgo("status").stdout
+    assert "1 made at direct HTTP, 0 were there" in up.text
+    registry = json.loads((up.path / "direct" / "registry.json").read_text())
+    readers = {consumer for consumers in READERS.values() for consumer in consumers}
+    assert registry["consumers"].keys() == readers
+    used = [url for urls in registry["consumers"].values() for url in urls]
+    assert len(set(used)) == len(used)
+    assert f"http://127.0.0.1:{up.ports['direct_kitchen']}" in registry["consumers"]["kitchen"]
+    assert len(up.pids()) == 3  # PostgreSQL and the two services
+
+    stopped = up.ftgo("stop", "kafka")
+    assert stopped.returncode == 1
+    assert "There is no broker" in stopped.stderr
+
+    pids = up.pids()
+    assert up.ftgo("down").returncode == 0
+    assert not any(alive(pid) for pid in pids)
+    again = down.started()  # without a name: as at the last start
+    assert again.status()["broker"] == "direct"
+    assert "0 made" in again.text
+    assert up.ftgo("down").returncode == 0
+    changed = down.started(FTGO_BROKER="valkey")
+    assert "The broker was direct HTTP and is Valkey now." in changed.text
+    assert "Nothing is left behind." in changed.text
+
+
+def test_a_damaged_registry_is_written_anew(down: Up) -> None:
+    down.started(FTGO_BROKER="direct")
+    assert down.ftgo("down").returncode == 0
+    registry = down.path / "direct" / "registry.json"
+    registry.write_text("{")
+    up = down.started()
+    assert "1 made at direct HTTP" in up.text
+    assert json.loads(registry.read_text())["consumers"]["kitchen"]
+
+
+def test_a_port_of_a_consumer_that_is_taken_is_a_sentence(down: Up) -> None:
+    with socket.create_server(("127.0.0.1", down.ports["direct_kitchen"])):
+        assert down.start(FTGO_BROKER="direct").wait(60) == 1
+    assert f"Port {down.ports['direct_kitchen']} (direct_kitchen) is used by" in down.text
+    assert "FTGO_DIRECT_KITCHEN_PORT" in down.text
+
+
 def test_a_killed_supervisor_leaves_nothing_of_the_broker_behind(down: Up, broker: str) -> None:
     up = down.started(FTGO_BROKER=broker)
     assert up.process is not None
@@ -139,6 +194,11 @@ def test_a_broker_elsewhere_is_used_and_none_is_started(down: Up, kafka: Kafka) 
     ("url", "said"),
     [
         ("kafka://127.0.0.1:1", "The broker at kafka://127.0.0.1:1 cannot be reached"),
+        ("amqp://u:secret@127.0.0.1:1/", "The broker at amqp://127.0.0.1:1/ cannot be reached"),
+        ("stomp://127.0.0.1:1", "The broker at stomp://127.0.0.1:1 cannot be reached"),
+        ("valkeys://127.0.0.1:1", "The broker at valkeys://127.0.0.1:1 cannot be reached"),
+        ("tls://u:secret@127.0.0.1:1", "The broker at tls://127.0.0.1:1 cannot be reached"),
+        ("http+static:///nowhere/registry.json", "The registry /nowhere/registry.json cannot be read"),
         ("carrier-pigeon://loft", "is no broker's scheme"),
     ],
 )
@@ -146,6 +206,7 @@ def test_an_address_that_leads_nowhere_is_a_sentence_and_leaves_nothing_running(
     assert down.start(FTGO_BROKER_URL=url).wait(60) == 1
     assert said in down.text
     assert "Traceback" not in down.text
+    assert "secret" not in down.text
     assert down.pids() == []
 
 

@@ -30,6 +30,11 @@ def test_an_address_names_the_broker_and_none_is_started(directory: StateDirecto
     assert "secret" not in str(choice)
 
 
+def test_the_address_of_a_registry_has_no_host(directory: StateDirectory) -> None:
+    url = "http+static:///etc/ftgo/registry.json"
+    assert choose(None, directory, {"FTGO_BROKER_URL": url}) == Choice("direct", url)
+
+
 def test_a_remembered_address_is_no_choice_for_a_start_without_one(directory: StateDirectory) -> None:
     remember(Choice("rabbitmq", URL), directory)
     assert choose(None, directory, {}) == Choice("kafka")
@@ -42,6 +47,8 @@ def test_a_remembered_address_is_no_choice_for_a_start_without_one(directory: St
         (URL, "nats", "an address of RabbitMQ, and --broker asks for NATS"),
         ("127.0.0.1:9092", None, "no address of a broker.*kafka://"),
         ("kafka:", None, "no address of a broker"),
+        ("kafka:///registry.json", None, "no address of a broker"),
+        ("http+static:", None, "no address of a broker"),
     ],
 )
 def test_what_does_not_fit_is_a_sentence(directory: StateDirectory, url: str, asked: str | None, said: str) -> None:
@@ -57,6 +64,15 @@ def test_a_change_tells_what_becomes_of_the_messages_and_how_to_drain(directory:
     assert "was Kafka and is NATS now" in told
     assert "goes to NATS, in order" in told
     assert "`ftgo up --broker kafka`" in told
+
+
+def test_without_a_broker_nothing_is_left_behind(directory: StateDirectory) -> None:
+    remember(Choice("direct"), directory)
+    assert choose(None, directory, {}) == Choice("direct")
+    told = changed(Choice("kafka"), directory)
+    assert "was direct HTTP and is Kafka now" in told
+    assert "Nothing is left behind." in told
+    assert "stays there" not in told
 
 
 def test_from_and_to_a_broker_elsewhere_too(directory: StateDirectory) -> None:

@@ -1,18 +1,19 @@
 """The brokers that `ftgo` knows."""
 
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from ftgo_local.brokers import kinds
-from ftgo_local.brokers.kinds import KINDS, absence, kind_of, server, shown
+from ftgo_local.brokers.kinds import KINDS, absence, kind_of, server, shown, version
 from ftgo_local.errors import PlatformError
 from ftgo_local.ports import BROKER_PORTS, DEFAULT_PORTS, chosen_ports, free_port
 from ftgo_local.services import service_environment
-from ftgo_messaging.transports import PACKAGES
+from ftgo_messaging.transports import PACKAGES, transport_at
 
 ROOT = Path(__file__).parents[4]
-OTHERS = [name for name in KINDS if name != "kafka"]
+OTHERS = [kind.name for kind in KINDS.values() if kind.runs and kind.name != "kafka"]
 IMAGES = {
     "rabbitmq": "rabbitmq:4",
     "activemq": "apache/activemq-classic:6.3.1",
@@ -28,7 +29,7 @@ def test_each_server_is_a_unit_with_an_address_of_its_own_kind(name: str, tmp_pa
     assert unit.directory == tmp_path / name
     kind = kind_of(unit.url)
     assert kind is KINDS[name]
-    assert f"127.0.0.1:{unit.port}" in unit.url
+    assert f"127.0.0.1:{unit.port}" in unit.url or not kind.runs
     assert not unit.directory.exists()  # nothing is made before it is started
 
 
@@ -39,6 +40,12 @@ def test_every_scheme_is_one_of_the_library_and_every_broker_has_ports() -> None
     used = [port for ports in (DEFAULT_PORTS, *BROKER_PORTS.values()) for port in ports.values()]
     assert len(set(used)) == len(used)
     assert max(used) + 40_000 < 65_536  # the largest offset
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_leases_decide_where_the_broker_does_not_assign_lanes(name: str, tmp_path: Path) -> None:
+    transport = transport_at(server(name, tmp_path, lambda _: free_port(), tmp_path / "log").url)
+    assert KINDS[name].leases is not transport.traits.assigns
 
 
 def test_only_the_broker_that_is_to_run_needs_ports() -> None:
@@ -54,6 +61,7 @@ def test_only_the_broker_that_is_to_run_needs_ports() -> None:
         ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
         ("valkey://:pass@[::1]:6379?lanes=3", "valkey://[::1]:6379"),
         ("amqps://user:p%40ss@broker/vhost", "amqps://broker/vhost"),
+        ("http+static:///some/where/registry.json?lanes=3", "http+static:///some/where/registry.json"),
     ],
 )
 def test_an_address_is_shown_without_its_password(url: str, expected: str) -> None:
@@ -78,6 +86,11 @@ def test_services_are_told_of_one_broker_only(monkeypatch: pytest.MonkeyPatch) -
     environment = service_environment("order", 1, "postgresql://x", "127.0.0.1:1")
     assert environment["FTGO_KAFKA_BOOTSTRAP"] == "127.0.0.1:1"
     assert "FTGO_BROKER_URL" not in environment
+
+
+@pytest.mark.parametrize("name", ["valkey", "nats"])
+def test_a_server_from_a_package_tells_its_version(name: str, tmp_path: Path) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version(name, tmp_path))
 
 
 class _Loader(yaml.SafeLoader):

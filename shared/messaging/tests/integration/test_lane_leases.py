@@ -47,8 +47,8 @@ class Team:
         self.clock = Clock()
         self.owners: dict[tuple[str, int], str] = {}
 
-    def join(self, lanes: list[str] = LANES) -> LaneLeases:
-        return LaneLeases("consumer", lanes, 10.0, self.clock)
+    def join(self, lanes: list[str] = LANES, instance: str | None = None) -> LaneLeases:
+        return LaneLeases("consumer", lanes, 10.0, self.clock, instance)
 
     async def hold(self, member: LaneLeases) -> None:
         """As a member does it. Notes who had which lane in which epoch, and looks for a second one."""
@@ -283,6 +283,58 @@ async def test_a_member_that_was_paused_cannot_commit_and_its_successor_can(team
         paused.epochs(["orders/1"])
 
 
+async def test_a_process_that_was_killed_has_its_lanes_again_at_once(team: Team) -> None:
+    killed, other = team.join(instance="order-1"), team.join(instance="order-10")
+    await team.settle([killed, other])
+    kept, lost = dict(other.held), dict(killed.held)
+    returned = team.join(instance="order-1")
+    await team.hold(returned)
+    assert returned.held == {lane: epoch + 1 for lane, epoch in lost.items()}
+    await team.hold(other)
+    assert other.held == kept, "nobody else has noticed"
+
+
+async def test_a_former_self_that_lives_cannot_commit_and_joins_as_any_other(team: Team) -> None:
+    paused, returned = team.join(instance="order-1"), team.join(instance="order-1")
+    await team.hold(paused)
+    old = paused.epochs(["orders/1", "orders/2"])
+    await team.hold(returned)
+    assert len(returned.held) == len(LANES)
+    assert paused.sure, "it believes that it holds them: it was paused for a moment only"
+    with pytest.raises(LaneLost):
+        await team.effect(paused, old)
+    await team.effect(returned, returned.epochs(["orders/1", "orders/2"]))
+    assert await team.execute("SELECT lane, epoch FROM effects ORDER BY id") == [("orders/1", 2), ("orders/2", 2)]
+    await team.hold(paused)
+    assert paused.held == {}
+    await team.settle([paused, returned])
+    before = paused.held | returned.held
+    await team.settle([paused, returned])
+    assert paused.held | returned.held == before, "they do not drive out each other for ever"
+
+
+async def test_what_a_former_self_is_committing_comes_first(team: Team) -> None:
+    former, returned = team.join(instance="order-1"), team.join(instance="order-1")
+    await team.hold(former)
+    async with begin(team.engine) as connection:
+        await former.check(connection, former.epochs(["orders/1"]))
+        await team.hold(returned)
+        assert sorted(returned.held) == sorted(set(LANES) - {"orders/1"})
+    await team.hold(returned)
+    assert sorted(returned.held) == sorted(LANES)
+
+
+async def test_many_that_return_at_once_never_deadlock(team: Team) -> None:
+    before = await deadlocks(team)
+    for _ in range(20):
+        members = [team.join(instance=f"order-{place % 3}") for place in range(12)]
+        await asyncio.gather(*(team.hold(member) for member in members))
+    assert await deadlocks(team) == before
+    # All but three of the last have lost their rows, and join anew.
+    await team.execute("DELETE FROM lane_member WHERE expires_at < now()")
+    await team.settle(members)
+
+
 async def test_one_lane_of_a_batch_that_is_lost_is_enough(team: Team) -> None:
     first, second = team.join(), team.join()
     await team.hold(first)
@@ -456,7 +508,7 @@ async def test_in_a_thousand_random_steps_no_lane_has_two_owners_and_no_old_epoc
             elif step < 0.98:
                 await team.release(member)
             else:
-                killed, member, batch = member, team.join(), {}
+                killed, member, batch = member, team.join(instance=f"order-{place % 4}"), {}
                 await team.hold(member)  # and the lease of the one before is not over yet
                 await team.expire(killed)
 

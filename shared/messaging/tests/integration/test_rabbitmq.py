@@ -88,7 +88,7 @@ def of_kind(kind: Kind, channel: Channel, key: str = "key") -> Message:
 
 
 async def test_what_no_queue_takes_is_refused_but_for_events(wire: Wire) -> None:
-    nobodys, somebodys = await wire.channel(), await wire.channel("reader")
+    nobodys, somebodys = await wire.channel(kind=Kind.EVENT), await wire.channel("reader")
     reader = await wire.member("reader", somebodys)
     good = message(somebodys, "good", 1)
     twice = of_kind(Kind.COMMAND, nobodys)
@@ -98,7 +98,7 @@ async def test_what_no_queue_takes_is_refused_but_for_events(wire: Wire) -> None
         good,
         of_kind(Kind.EVENT, nobodys),
         twice,
-        message(nobodys, "none", 1),
+        of_kind(Kind.COMMAND, nobodys, "none"),
     ]
     outcomes = await wire.publisher().publish(batch)
     refused = Sent.REFUSED
@@ -122,7 +122,7 @@ async def test_a_channel_that_vanishes_costs_the_others_nothing(wire: Wire, serv
 
 
 async def test_a_full_queue_refuses(wire: Wire, server: RabbitMQ) -> None:
-    channel = await wire.channel()
+    channel = await wire.channel(kind=Kind.EVENT)
     async with amqp(server) as other:
         full = {"x-max-length": 2, "x-overflow": "reject-publish"}
         await other.queue_declare(f"{channel.name}.full", durable=True, arguments=full)

@@ -25,6 +25,7 @@ from ftgo_messaging.outbox.bound import OutboxBound
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
+from ftgo_messaging.runtime.errors import trace_of
 from ftgo_messaging.upkeep import retention
 from ftgo_messaging.upkeep.unresolved import Unresolved
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -210,7 +211,7 @@ class Service:
         await self._within(1, "pools", self.pools.close())
         for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):
-                log.error("service.part_failed", part=part.get_name(), exc_info=error)
+                log.error("service.part_failed", part=part.get_name(), error=str(error), exc_info=trace_of(error))
         log.info("service.stopped")
 
     async def _publish_the_rest(self) -> None:

@@ -47,8 +47,8 @@ class ServiceSettings(BaseSettings):
     )
     outbox_limit: int = Field(default=200_000, ge=1, validation_alias="FTGO_OUTBOX_LIMIT")
     # The name of this process among those of its service, the same after a restart: a pod's or a host's name. Then a
-    # restart moves no lanes, where the broker knows members by name (Kafka). FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for
-    # whatever runs on this host.
+    # restart moves no lanes on Kafka, and on other brokers a process that was killed has its lanes again at once.
+    # FTGO_ORDER_INSTANCE, or FTGO_INSTANCE for whatever runs on this host.
     instance: str | None = Field(default=None, pattern="^[A-Za-z0-9._-]{1,200}$")
     # Seconds without progress until a consumer is not ready, and begins anew.
     patience: float = Field(default=60, ge=1, validation_alias="FTGO_PATIENCE")

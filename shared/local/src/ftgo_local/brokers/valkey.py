@@ -12,8 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from ftgo_local.answering import wait_until_it_answers
-from ftgo_local.child import Child
+from ftgo_local.brokers.server import Server, version_of
 from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import replace_if_different
@@ -23,7 +22,7 @@ SETTINGS = "valkey.conf"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-class Valkey:
+class Valkey(Server):
     """One server with its data below ``directory``, on 127.0.0.1 only.
 
     ``fsync`` is Valkey's ``appendfsync``. ``always``: what was confirmed is on the disk, whatever happens; commands
@@ -36,6 +35,10 @@ class Valkey:
     Nothing is ever dropped to make room: above ``memory`` bytes what would be written is refused.
     """
 
+    name = "valkey"
+    title = "Valkey"
+    look_every = 0.02
+
     def __init__(
         self,
         directory: Path,
@@ -46,15 +49,11 @@ class Valkey:
         fsync: str = "always",
         memory: int = 1 << 30,
     ) -> None:
-        self.name = "valkey"
+        super().__init__(directory, port, log)
         self.extra_settings: Sequence[str] = ()  # lines of valkey.conf, after ours
-        self.directory = directory
-        self.port = port
-        self.log = log or directory.parent / f"{directory.name}.log"
         self.password = password
         self.fsync = fsync
         self.memory = memory
-        self._child = Child(self.log)
         self._program: Path | None = None
 
     @property
@@ -63,34 +62,20 @@ class Valkey:
         login = f":{quote(self.password, safe='')}@" if self.password else ""
         return f"valkey://{login}127.0.0.1:{self.port}"
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def end(self) -> str:
-        return self._child.end
+    @staticmethod
+    def known_version() -> str:
+        """Raises PlatformError when the program is missing."""
+        return version_of(_find_program())
 
     async def prepare(self) -> None:
         """Find the program, and copy it where the server's user can run it, if need be. Raises PlatformError."""
         if self._program is None:
             self._program = await asyncio.to_thread(_find_program)
 
-    async def start(self, timeout: float = 30.0) -> None:
-        """Start and wait until it has read its file and answers. Raises PlatformError; nothing runs then."""
-        await self.prepare()
-        await asyncio.to_thread(self._spawn)
-        await wait_until_it_answers("Valkey", self._child, self._answers, timeout, every=0.02)
+    async def _spawn(self) -> None:
+        await asyncio.to_thread(self._configured)
 
-    def stop(self, timeout: float = 20.0) -> None:
-        """Orderly stop (SIGTERM), then SIGKILL."""
-        self._child.stop(timeout=timeout)
-
-    def kill(self) -> None:
-        """kill -9, as in a crash."""
-        self._child.kill()
-
-    def _spawn(self) -> None:
+    def _configured(self) -> None:
         home = owned_directory(self.directory)
         # A password on the command line could be read by everybody on this machine.
         replace_if_different(home / SETTINGS, "".join(f"{line}\n" for line in self._settings()))

@@ -39,6 +39,8 @@ class Scene:
         """What keeps the scene from being played on this stage, as a sentence; None when it can be played."""
         if self.needs in {"control", "own broker"} and stage.control is None:
             return "It stops and starts processes, which it may do only on a platform that `ftgo up` has started."
+        if self.needs == "own broker" and stage.control is not None and stage.control.without_broker:
+            return "It stops the broker, and there is none: the services talk to each other. Scene 3 stops one of them."
         if self.needs == "own broker" and stage.control is not None and stage.control.broker is None:
             return "It stops the broker, and this one runs elsewhere (FTGO_BROKER_URL)."
         if self.needs == "broker" and stage.broker is None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx
 
+from ftgo_local.brokers.kinds import kind_of
 from ftgo_local.errors import NotRunningError
 from ftgo_local.scenes.stage import Stage
 from ftgo_local.seed import Urls
@@ -43,6 +44,12 @@ class Control:
         """The name of the broker's unit; None when it runs elsewhere, and is not ours to stop."""
         state = self.state
         return state.broker if state.broker in state.units else None
+
+    @property
+    def without_broker(self) -> bool:
+        """There is none, neither here nor elsewhere."""
+        kind = kind_of(self.state.broker_url)
+        return kind is not None and not kind.runs
 
     @property
     def kafka(self) -> str:

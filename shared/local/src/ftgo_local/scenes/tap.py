@@ -2,16 +2,20 @@
 
 A queue gives each message away once. So a tap is one more consumer of the channel, with queues of its own, and hears
 from its beginning on; the broker keeps these queues for it afterwards. That is for tests, which throw the broker away.
+Without a broker it stands in the registry until it is closed, with an address of its own.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.ids import new_id
 from ftgo_messaging.messages.message import ATTRIBUTES, ID, Message
+from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.port import Record, Sent, Subscription, Transport
 
 from ftgo_local.scenes.stage import expect
@@ -33,38 +37,62 @@ class Heard:
 
 
 class Tap:
-    """A channel from ``mark`` on. ``close`` leaves the queues, and takes what is in hand with it."""
+    """A channel from ``mark`` on, read all the time: without a broker its senders wait for it. ``close`` leaves the
+    queues, and takes what is in hand with it."""
 
-    def __init__(self, transport: Transport, channel: Channel) -> None:
+    def __init__(self, transport: Transport, channel: Channel, url: str) -> None:
         self.name = channel.name
         self.partitions = list(range(transport.lanes))
         self._transport = transport
         self._channel = channel
+        self._url = url
         self._heard: list[Heard] = []
-        self._subscription: Subscription | None = None
+        self._news = asyncio.Event()
+        self._listening: asyncio.Task[None] | None = None
+        self._open = AsyncExitStack()
 
     async def mark(self) -> "Tap":
-        self._subscription = self._transport.subscription(f"tap-{new_id()}", [self._channel])
-        await self._subscription.open()
+        consumer = f"tap-{new_id()}"
+        if urlsplit(self._url).scheme == "http+static":
+            from ftgo_local.brokers.direct import admitted
+
+            self._open.enter_context(admitted(self._url, consumer, self.name))
+        subscription = self._transport.subscription(consumer, [self._channel])
+        await subscription.open()
+        self._open.push_async_callback(subscription.close)
         if not self._transport.traits.assigns:
-            await self._subscription.assign([f"{self.name}/{lane}" for lane in self.partitions])
+            await subscription.assign([f"{self.name}/{lane}" for lane in self.partitions])
         # Some brokers give a new consumer what they still hold. What is under way has not come yet, though it counts.
-        while any((await self._subscription.backlog()).values()):
-            if (earlier := await self._subscription.take(500, 0.5)) is not None:
-                self._subscription.settle(earlier)
+        while any((await subscription.backlog()).values()):
+            if (earlier := await subscription.take(500, 0.5)) is not None:
+                subscription.settle(earlier)
+        self._listening = asyncio.create_task(self._listen(subscription), name=consumer)
         return self
+
+    async def _listen(self, subscription: Subscription) -> None:
+        while True:
+            try:
+                if (batch := await subscription.take(100, 1.0)) is not None:
+                    self._heard += map(_heard, batch.records)
+                    subscription.settle(batch)
+                    self._news.set()
+            except TransientError:  # the broker is away: it connects again by itself
+                await asyncio.sleep(0.2)
 
     async def find(self, wanted: Wanted, *, within: float = 15.0) -> Heard:
         """The first message since the mark that is wanted. Raises TimeoutError."""
-        if self._subscription is None:
+        if self._listening is None:
             raise RuntimeError("mark() comes first")
-        found = None
         async with asyncio.timeout(within):
-            while found is None:
-                found = next(filter(wanted, self._heard), None)
-                if found is None and (batch := await self._subscription.take(100, 1.0)) is not None:
-                    self._heard += map(_heard, batch.records)
-                    self._subscription.settle(batch)
+            while (found := next(filter(wanted, self._heard), None)) is None:
+                self._news.clear()
+                news = asyncio.ensure_future(self._news.wait())
+                try:
+                    await asyncio.wait({news, self._listening}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
+                if self._listening.done():
+                    self._listening.result()
         return found
 
     async def put(self, key: bytes, headers: Mapping[str, str], value: bytes | None, partition: int = 0) -> None:
@@ -83,8 +111,10 @@ class Tap:
         await self.put(record.key or b"", headers | changed_headers, record.value)
 
     async def close(self) -> None:
-        if self._subscription is not None:
-            await self._subscription.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+        await self._open.aclose()
 
 
 def _heard(record: Record) -> Heard:

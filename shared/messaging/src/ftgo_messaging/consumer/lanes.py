@@ -3,6 +3,9 @@
 A member is alive as long as its row is there, and it renews that one row. Others delete it when its time is over, by
 the database's clock; a name whose row is gone never comes back. So a lane whose owner has no row is free for good, and
 ``epoch`` decides who of several gets it: it grows with each change of owner.
+
+A process that was started again need not wait for that: the first row of an instance deletes those of its former self.
+If that one lives after all, it loses its lanes as one does that was given up for dead, and joins as any other member.
 """
 
 import time
@@ -27,14 +30,21 @@ class LaneLeases:
 
     ``held`` maps each lane to its epoch. ``surplus`` are those among them that are another's share: stop reading them,
     then ``give_up``. Counted on this machine from before the question to the database, the lease ends earlier here than
-    there: who is ``sure`` may read."""
+    there: who is ``sure`` may read. ``instance`` names this process over its restarts, and among all processes."""
 
     def __init__(
-        self, consumer: str, lanes: Collection[str], seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+        self,
+        consumer: str,
+        lanes: Collection[str],
+        seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+        instance: str | None = None,
     ) -> None:
         self.consumer = consumer
         self.seconds = seconds
-        self.owner = new_id()
+        self._instance = instance
+        self._returns = instance is not None
+        self.owner = self._new_name()
         self.held: dict[str, int] = {}
         self.surplus: Collection[str] = ()
         self._wanted = sorted(lanes)
@@ -67,7 +77,12 @@ class LaneLeases:
         mine = {"consumer": self.consumer, "owner": self.owner, "ttl": self.seconds, "lanes": self._wanted}
         if not self._joined:
             await connection.execute(rows.SEED, mine)
-            await connection.execute(rows.JOIN, mine)
+            # Once in the life of a process: two with the same name, by mistake, would drive out each other for ever.
+            if self._returns:
+                await connection.execute(rows.RETURN, mine | {"instance": self._instance})
+            else:
+                await connection.execute(rows.JOIN, mine)
+            self._returns = False
         members = await connection.execute(rows.RENEW, mine)
         if not (members and members[0]["renewed"]):
             self._begin_anew()
@@ -115,10 +130,13 @@ class LaneLeases:
 
     def _begin_anew(self) -> None:
         """Under a new name: by its row, the old one was free to be taken from."""
-        self.owner = new_id()
+        self.owner = self._new_name()
         self.held, self.surplus = {}, ()
         self._joined, self._missing = False, True
         self._asked = -self.seconds
+
+    def _new_name(self) -> str:
+        return f"{self._instance}/{new_id()}" if self._instance else new_id()
 
     def _seen(self, epochs: Mapping[str, int]) -> dict[str, object]:
         return {"consumer": self.consumer, "lanes": list(epochs), "epochs": list(epochs.values())}

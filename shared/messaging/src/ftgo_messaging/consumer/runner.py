@@ -17,6 +17,7 @@ from ftgo_messaging.consumer.redrive import Redriver
 from ftgo_messaging.messages.channel import Channel, Poison
 from ftgo_messaging.messages.message import Kind
 from ftgo_messaging.runtime.contained import contained
+from ftgo_messaging.runtime.errors import Told
 from ftgo_messaging.runtime.loops import backoff, tell_failure
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transports.port import BrokerRefuses, Transport
@@ -30,7 +31,7 @@ _LONG_SECONDS = 1.0
 _BACKLOG_SECONDS = 5.0
 
 
-class ConsumerStuck(Exception):
+class ConsumerStuck(Told):
     """This process cannot go on reading; another one, or the same started anew, can."""
 
 
@@ -40,9 +41,11 @@ class ChannelConsumer:
 
     ``poison`` says what a dead letter means for the later messages of its key. By default commands wait behind it,
     and events and replies, which versions and ids guard, go on.
-    ``instance`` names this process over its restarts, where the broker can use that (Kafka's static membership).
+    ``instance`` names this process over its restarts: one that was killed and started again has its lanes at once
+    (Kafka's static membership; elsewhere its leases).
     ``patience``: seconds without progress after which readiness says so and the subscription is begun anew.
-    ``lease_seconds``: how long a member that was killed keeps its lanes, where the broker does not assign them."""
+    ``lease_seconds``: how long a member that was killed, and does not return, keeps its lanes, where the broker does
+    not assign them."""
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class ChannelConsumer:
         self._keeper: LaneKeeper | None = None
         if not transport.traits.assigns:
             lanes = [f"{channel}/{n}" for channel in self.channels for n in range(transport.lanes)]
-            leases = LaneLeases(name, lanes, lease_seconds)
+            leases = LaneLeases(name, lanes, lease_seconds, instance=instance)
             self._keeper = LaneKeeper(leases, transactions.engine, self.subscription, self._interrupt)
         fence = None if self._keeper is None else self._keeper.fence
         self._reading = Reading(name, processor, self.subscription, self._progress, max_records, fence)

@@ -35,6 +35,15 @@ class DomainError(Exception):
         self.extra: Mapping[str, object] = extra
 
 
+class Told(Exception):
+    """The text is a sentence with cause and cure, for whoever runs the system: a stack trace tells nothing more."""
+
+
+def trace_of(error: BaseException) -> BaseException | None:
+    """The error whose stack trace belongs into a log, beside its text; None for one that needs none."""
+    return None if isinstance(error, Told) else error
+
+
 class TransientError(Exception):
     """Try again later; the message or request itself is not to blame."""
 

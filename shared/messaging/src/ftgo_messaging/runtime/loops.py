@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from ftgo_messaging.runtime.contained import contained
-from ftgo_messaging.runtime.errors import is_transient
+from ftgo_messaging.runtime.errors import is_transient, trace_of
 
 log = structlog.get_logger("ftgo.loops")
 
@@ -54,8 +54,9 @@ async def repeat(name: str, work: Callable[[], Awaitable[object]], stopped: Call
 
 
 def tell_failure(name: str, error: BaseException, **context: object) -> None:
-    """To the log, as ``<name>.failed``: a warning when it may pass by itself, else an error with its stack trace."""
+    """To the log, as ``<name>.failed``: a warning when it may pass by itself, else an error, with its stack trace
+    where that tells anything."""
     if is_transient(error):
         log.warning(f"{name}.failed", error=repr(error), **context)
     else:
-        log.error(f"{name}.failed", error=repr(error), **context, exc_info=error)
+        log.error(f"{name}.failed", error=repr(error), **context, exc_info=trace_of(error))

@@ -20,6 +20,7 @@ from ftgo_messaging.testing.suite.hands import Hands
 from ftgo_messaging.testing.suite.kinds import KindsOfChannel
 from ftgo_messaging.testing.suite.members import OnServer, Subject, Wire
 from ftgo_messaging.testing.suite.order import Order
+from ftgo_messaging.testing.suite.readers import Readers
 from ftgo_messaging.testing.suite.services import Services
 
 __all__ = ["OnServer", "Subject", "TransportSuite"]
@@ -31,7 +32,7 @@ class ServiceDatabases(Protocol):
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]: ...
 
 
-class TransportSuite(KindsOfChannel, Fidelity, Order, Hands, Faults, Services):
+class TransportSuite(KindsOfChannel, Readers, Fidelity, Order, Hands, Faults, Services):
     """All tests. ``subject`` is a fixture of the subclass (``OnServer`` makes one of a server of ``ftgo_local``)."""
 
     away_seconds = float(os.environ.get("FTGO_BROKER_AWAY", "5"))

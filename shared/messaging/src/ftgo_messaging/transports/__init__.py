@@ -10,14 +10,19 @@ PACKAGES = {
     "amqp": "rabbitmq",
     "amqps": "rabbitmq",
     "stomp": "activemq",
+    "stomp+ssl": "activemq",
     "valkey": "valkey",
+    "valkeys": "valkey",
     "redis": "valkey",
+    "rediss": "valkey",
     "nats": "nats",
     "sqs": "aws",
+    "tls": "nats",
     "http+static": "direct",
     "memory": "memory",
 }
-"""The scheme of a broker's URL, and the package that speaks to it."""
+"""The scheme of a broker's URL, and the package that speaks to it. amqps, stomp+ssl, valkeys, rediss and tls (NATS' own
+name for it) are encrypted (``tls``)."""
 
 
 def transport_at(url: str) -> Transport:

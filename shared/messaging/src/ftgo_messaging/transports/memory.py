@@ -15,6 +15,7 @@ from ftgo_messaging.messages.message import Message
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.lanes import LANES, lane_of
 from ftgo_messaging.transports.port import Batch, BrokerRefuses, Record, Sent, Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="memory",
@@ -166,6 +167,7 @@ class MemoryTransport:
         return MemorySubscription(self._broker, consumer, [channel.name for channel in channels])
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         self._broker.reach()
         if self.lanes != self._broker.lanes:
             raise BrokerRefuses(

@@ -12,9 +12,10 @@ from typing import Protocol
 
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.message import Message
+from ftgo_messaging.runtime.errors import Told
 
 
-class BrokerRefuses(Exception):
+class BrokerRefuses(Told):
     """The broker is there, and trying again will not help: a wrong password, a queue that was declared otherwise, lanes
     that differ from those that exist. The text is a sentence with cause and cure."""
 
@@ -162,7 +163,7 @@ class Transport(Protocol):
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
         """Make what is missing of the channels, for the consumers that read each (by the channel's name). Returns the
         names of the channels that were not there. Raises TransientError while the broker is away, and BrokerRefuses, as
-        when what exists differs: it is never changed."""
+        when what exists differs: it is never changed; or when nobody reads commands or replies (``check_readers``)."""
         ...
 
     async def close(self) -> None: ...

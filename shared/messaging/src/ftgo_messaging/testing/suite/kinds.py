@@ -73,7 +73,7 @@ class KindsOfChannel:
 
     async def test_declared_twice(self, wire: Wire) -> None:
         """What is there is not made again, and loses nothing."""
-        channel, transport = Channel(f"{(await wire.channel()).name}.new", Kind.EVENT), wire.transport()
+        channel, transport = Channel(f"{(await wire.channel(kind=Kind.EVENT)).name}.new", Kind.EVENT), wire.transport()
         assert list(await transport.declare([channel], {channel.name: [wire.name("reader")]})) == [channel.name]
         sent = messages(channel, "entity", range(5))
         await wire.publish(sent)

@@ -14,6 +14,7 @@ from ftgo_messaging.transports.activemq.publisher import ActiveMqPublisher
 from ftgo_messaging.transports.activemq.subscription import ActiveMqSubscription
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Publisher, Subscription, Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="activemq",
@@ -45,6 +46,7 @@ class ActiveMq:
         return ActiveMqSubscription(self._address, consumer, [channel.name for channel in channels], self.lanes)
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         link = await Link.connect(self._address)
         try:
             made = {c.name: await declare(link, c.name, readers.get(c.name, ()), self.lanes) for c in channels}
@@ -57,15 +59,17 @@ class ActiveMq:
 
 
 def transport(url: str) -> ActiveMq:
-    """``stomp://user:password@host:61613?lanes=12``, or ``activemq://``. Raises BrokerRefuses for one that is none."""
+    """``stomp://user:password@host:61613?lanes=12``, or ``activemq://``, or ``stomp+ssl://`` (port 61612), encrypted.
+    Raises BrokerRefuses for one that is none."""
     try:
         parts = urlsplit(url)
         options = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         lanes = int(options.pop("lanes", LANES))
-        host, port = parts.hostname or "127.0.0.1", parts.port or 61613
+        tls = parts.scheme == "stomp+ssl"
+        host, port = parts.hostname or "127.0.0.1", parts.port or (61612 if tls else 61613)
         user, password = unquote(parts.username or ""), unquote(parts.password or "")
     except ValueError as error:
         raise BrokerRefuses(f"The address of ActiveMQ cannot be read ({error}): write stomp://host:61613.") from error
     if options or lanes < 1 or parts.path.strip("/"):
         raise BrokerRefuses("The address of ActiveMQ takes no path and one option, lanes=12: remove the others.")
-    return ActiveMq(Address(host, port, user, password), lanes)
+    return ActiveMq(Address(host, port, user, password, tls=tls), lanes)

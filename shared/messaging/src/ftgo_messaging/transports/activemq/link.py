@@ -26,6 +26,7 @@ from stompman.frames import AnyClientFrame, AnyServerFrame
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.activemq.frames import Parser
 from ftgo_messaging.transports.port import BrokerRefuses, Sent
+from ftgo_messaging.transports.tls import trusting, untrusted
 
 _CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
@@ -46,6 +47,7 @@ class Address:
     port: int
     user: str
     password: str = field(repr=False)
+    tls: bool = False
 
 
 async def _ignore(frame: MessageFrame) -> None:
@@ -77,7 +79,8 @@ class Link:
         """Raises TransientError when nobody answers, and BrokerRefuses."""
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                reader, writer = await asyncio.open_connection(address.host, address.port)
+                secure = trusting() if address.tls else None
+                reader, writer = await asyncio.open_connection(address.host, address.port, ssl=secure)
                 link = cls(reader, writer)
                 try:
                     await link._greet(address)
@@ -85,6 +88,8 @@ class Link:
                     link.abort()
                     raise
         except OSError as error:  # TimeoutError is one
+            if refusal := untrusted(error, f"ActiveMQ at {address.host}:{address.port}"):
+                raise refusal from error
             raise TransientError(f"ActiveMQ is away at {address.host}:{address.port}: {error!r}") from error
         return link
 

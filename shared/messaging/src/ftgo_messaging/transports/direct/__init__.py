@@ -27,6 +27,7 @@ from ftgo_messaging.transports.direct.publisher import MAX_BYTES, DirectPublishe
 from ftgo_messaging.transports.direct.registry import RegistryFile, registry_at
 from ftgo_messaging.transports.direct.subscription import DirectSubscription
 from ftgo_messaging.transports.port import Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="direct",
@@ -59,6 +60,7 @@ class DirectTransport:
         return DirectSubscription(self._registry, consumer, [channel.name for channel in channels])
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         return self._registry.declare({channel.name: readers.get(channel.name, ()) for channel in channels})
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ from ftgo_messaging.transports.kafka.subscription import SESSION_SECONDS, KafkaS
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     "Kafka",
@@ -49,6 +50,7 @@ class KafkaTransport:
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> list[str]:
         """A topic needs to know nothing of its readers."""
+        check_readers(channels, readers)
         try:
             await reach(self.bootstrap)
             return await ensure_topics(self.bootstrap, [c.name for c in channels], self.lanes, self._copies)

@@ -13,6 +13,7 @@ from ftgo_messaging.transports.nats.declaring import declare_readers, declare_st
 from ftgo_messaging.transports.nats.publisher import MAX_BYTES, NatsPublisher
 from ftgo_messaging.transports.nats.subscription import NatsSubscription
 from ftgo_messaging.transports.port import Traits, Transport
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="nats",
@@ -42,6 +43,7 @@ class NatsTransport:
         return NatsSubscription(self._address, consumer, names, f"{consumer}:{instance or ''}")
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         link = await Connection(self._address, "declare").connect()
         try:
             made = [c.name for c in channels if await declare_stream(link, c.name, self._address)]

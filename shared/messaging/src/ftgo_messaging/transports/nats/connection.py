@@ -16,6 +16,7 @@ from nats.aio.client import Client
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses
+from ftgo_messaging.transports.tls import trusting, untrusted
 
 log = structlog.get_logger("ftgo.nats")
 
@@ -29,7 +30,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """``nats://user:password@host:port/?lanes=12&channel_mib=256``; the latter bounds what a channel keeps."""
+    """``nats://user:password@host:port/?lanes=12&channel_mib=256``; the latter bounds what a channel keeps. ``tls://``
+    is encrypted, and so is ``nats://`` to a server that demands it."""
 
     server: str
     user: str | None
@@ -53,7 +55,8 @@ class Address:
             ) from None
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         user, password = (None if text is None else unquote(text) for text in (parts.username, parts.password))
-        return cls(f"nats://{host}:{port}", user, password, lanes, mib * _MIB)
+        scheme = "tls" if parts.scheme == "tls" else "nats"
+        return cls(f"{scheme}://{host}:{port}", user, password, lanes, mib * _MIB)
 
 
 class Refused(Exception):
@@ -69,9 +72,10 @@ class _Headers(dict[str, str]):
 
 
 class _Client(Client):
-    def __init__(self, lost: Callable[[], object]) -> None:
+    def __init__(self, lost: Callable[[], object], secure: bool) -> None:
         super().__init__()
         self._lost = lost
+        self._secure = secure
 
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         """Whatever ends the connection comes here. It may fail when it sends the rest: then its callback is not called,
@@ -83,6 +87,17 @@ class _Client(Client):
             for inbox in self._subs.values():
                 inbox._stop_processing()
             self._subs.clear()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        """nats-py goes on without TLS, and sends the password, where a server does not demand it."""
+        if self._secure and initial_connection and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise BrokerRefuses(
+                    "NATS has no TLS there, and nothing was sent: give the server a certificate, or begin the broker's "
+                    "URL with nats://, if the way there is safe."
+                )
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         """As they came, beside what nats-py makes of them: that drops what it cannot read, and an exception here would
@@ -103,7 +118,7 @@ class Connection:
         self._address, self._name = address, name
         self._on_loss = lost
         self._lost = asyncio.Event()
-        self.client = _Client(self._lose)
+        self.client = _Client(self._lose, address.server.startswith("tls://"))
 
     @property
     def up(self) -> bool:
@@ -118,6 +133,7 @@ class Connection:
                     name=self._name,
                     user=self._address.user,
                     password=self._address.password,
+                    tls=trusting(),
                     allow_reconnect=False,
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
@@ -132,6 +148,8 @@ class Connection:
                     f"NATS at {self._address.server} refuses the user {self._address.user or '(none)'}: "
                     "set user and password in the broker's URL."
                 ) from None
+            if refusal := untrusted(error, f"NATS at {self._address.server}"):
+                raise refusal from error
             if isinstance(error, OSError | nats.errors.Error | TimeoutError):
                 raise TransientError(f"NATS at {self._address.server} is away: {error!r}") from error
             raise

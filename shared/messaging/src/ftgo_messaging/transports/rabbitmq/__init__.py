@@ -23,6 +23,7 @@ from ftgo_messaging.transports.rabbitmq.connection import HEARTBEAT_SECONDS, con
 from ftgo_messaging.transports.rabbitmq.publisher import MAX_BYTES, RabbitPublisher
 from ftgo_messaging.transports.rabbitmq.subscription import RabbitSubscription
 from ftgo_messaging.transports.rabbitmq.topology import Topology
+from ftgo_messaging.transports.readers import check_readers
 
 _TRAITS = Traits(
     name="rabbitmq",
@@ -57,6 +58,7 @@ class RabbitTransport:
         return RabbitSubscription(self._url, consumer, [c.name for c in channels], self.lanes, instance)
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         async with connected(self._url, "declare") as connection, Topology(connection, self.lanes) as topology:
             return [c.name for c in channels if await topology.declare(c.name, readers.get(c.name, ()))]
 

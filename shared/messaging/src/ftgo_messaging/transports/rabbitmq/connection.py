@@ -24,6 +24,7 @@ from yarl import URL
 
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.port import BrokerRefuses
+from ftgo_messaging.transports.tls import untrusted
 
 HEARTBEAT_SECONDS = 3
 """RabbitMQ closes the connection of a client that it has heard nothing of for three times as long, and gives others
@@ -71,7 +72,9 @@ async def connect(url: URL, client: str) -> Connection:
             ) from None
         raise _told(error) from error
     except AWAY as error:
-        raise _told(error) from error
+        if refusal := untrusted(error, f"RabbitMQ at {url.host}:{url.port}"):
+            raise refusal from error
+        raise TransientError(f"RabbitMQ at {url.host}:{url.port} is away: {error!r}") from error
     except BaseException:  # cancelled: it may be there by now
         await disconnect(connection)
         raise

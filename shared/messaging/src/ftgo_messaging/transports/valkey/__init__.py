@@ -22,6 +22,7 @@ import structlog
 
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.transports.port import Traits
+from ftgo_messaging.transports.readers import check_readers
 from ftgo_messaging.transports.valkey.publisher import MAX_BYTES, ValkeyPublisher
 from ftgo_messaging.transports.valkey.server import PATIENCE, Address, connect, parse, reach
 from ftgo_messaging.transports.valkey.streams import examine, make
@@ -60,6 +61,7 @@ class ValkeyTransport:
         return ValkeySubscription(self._address, consumer, [x.name for x in channels], instance)
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         client = connect(self._address, "declare")
         try:
             async with reach(self._address, PATIENCE):

@@ -25,6 +25,7 @@ from redis.exceptions import (
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses
+from ftgo_messaging.transports.tls import untrusted
 
 PATIENCE = 10.0
 """Seconds for an answer, besides what the server was asked to wait. A longer fsync than that is an outage."""
@@ -109,7 +110,10 @@ async def reach(address: Address, seconds: float) -> AsyncIterator[None]:
         ) from error
     except OutOfMemoryError as error:
         raise BrokerRefuses(full(address)) from error
-    except (ConnectionError, TimeoutError, OSError) as error:  # OSError: also asyncio's own TimeoutError
+    except (ConnectionError, TimeoutError, OSError) as error:
+        if refusal := untrusted(error, f"Valkey at {address}"):
+            raise refusal from error
+        # OSError: also asyncio's own TimeoutError.
         raise TransientError(f"Valkey at {address} is away: {type(error).__name__} {error}".strip()) from error
     except RedisError as error:
         if isinstance(error, ResponseError) and is_passing(error):
