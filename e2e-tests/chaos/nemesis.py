@@ -99,9 +99,13 @@ class Nemesis:
         await self._end(f for f in list(self._running) if f != "duplicates")
 
     async def _end(self, faults: Iterable[str]) -> None:
+        """Cancelled again and again: a client that is giving up a connection at that moment may keep it to itself."""
         tasks = [self._running.pop(fault) for fault in faults]
-        for task in tasks:
-            task.cancel()
+        async with asyncio.timeout(30):
+            while waiting := [task for task in tasks if not task.done()]:
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waiting, timeout=1)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
