@@ -64,7 +64,7 @@ bench-scaling: .venv/ready ## throughput of a service with 1, 2 and 4 workers
 bench-relay: .venv/ready ## what the relays move, how late, and what they cost: make bench-relay ARGS="--old-rows 10000000"
 	@$(PY) e2e-tests/benchmarks/relay.py $(ARGS)
 
-chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --relay log-tailing"
+chaos: .venv/ready ## faults under load, judged by a checker: make chaos ARGS="--minutes 2 --seed 7 --broker nats"
 	@$(PY) e2e-tests/chaos/run.py $(ARGS)
 
 chaos-selftest: .venv/ready ## is the checker any good? fifteen planted bugs, each to be found

@@ -8,7 +8,7 @@ For each invariant that does not hold it prints the counter-example with the few
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,10 +45,11 @@ class Verdict:
     violations: dict[str, Violation] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     statistics: Statistics = field(default_factory=Statistics)
+    basis: list[str] = field(default_factory=list)
 
 
 def judge(evidence: Evidence) -> Verdict:
-    verdict = Verdict(statistics=statistics(evidence))
+    verdict = Verdict(statistics=statistics(evidence), basis=list(_basis(evidence)))
     for name, (_, check_one) in INVARIANTS.items():
         for violation in check_one(evidence):
             assert violation.invariant == name
@@ -59,12 +60,20 @@ def judge(evidence: Evidence) -> Verdict:
     return verdict
 
 
+def _basis(evidence: Evidence) -> Iterator[str]:
+    """Which invariants are judged, by what; and what was left out of the run."""
+    yield f"broker      {evidence.run.get('broker', 'kafka')}: read was {evidence.end.get('witness', 'every topic')}"
+    yield f"judged      all {len(INVARIANTS)} invariants: {', '.join(INVARIANTS)}"
+    for fault, why in evidence.run.get("left_out", {}).items():
+        yield f"left out    the fault {fault}, as {why}"
+
+
 def check(directory: Path) -> Verdict:
     return judge(load(directory))
 
 
 def report(verdict: Verdict) -> str:
-    lines = ["", *verdict.statistics.lines(), ""]
+    lines = ["", *verdict.basis, *verdict.statistics.lines(), ""]
     for name, (title, _) in INVARIANTS.items():
         found = verdict.violations.get(name)
         lines.append(f"{name:4} {title:22} {'VIOLATED, ' + str(verdict.counts[name]) + ' times' if found else 'holds'}")

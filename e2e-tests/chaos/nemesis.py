@@ -12,19 +12,23 @@ from typing import Any
 
 import httpx
 from ftgo_local.services import SERVICES, is_ready
-from intruders import Duplicates, LateReplies, Poison, RebalanceStorm
+from intruders import Duplicates, LateReplies, LeaseStorm, Poison, RebalanceStorm
 from journal import Journal
 from slow_database import LostCommands, SlowCommits
 from stand import Stand
+from wires import Wire
+from wires.kafka import KafkaWire
 
-DISKS = {"kafka_disk": "kafka", "postgres_disk": "postgres"}
+DISKS = {"broker_disk": "broker", "postgres_disk": "postgres"}
 """Faults that fill the disk of a unit."""
-USUAL = ("kill", "pause", "postgres", "kafka", "network", *DISKS, "duplicates", "rebalance")
+USUAL = ("kill", "pause", "postgres", "broker", "network", *DISKS, "duplicates", "rebalance")
 """What `make chaos` does unless it is told otherwise."""
+OLD_NAMES = {"kafka": "broker", "kafka_disk": "broker_disk"}
+"""Of faults, from when there was one broker."""
 TARGETED = ("slow", "late-replies", "lost-commands", "poison")
 """What a planted bug may need. Poison belongs into the dead letters, and lost commands ask for patience."""
 
-_LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "kafka", "network", *DISKS)}
+_LANES = {"kill": ("kill",), "pause": ("pause",), "outage": ("postgres", "broker", "network", *DISKS)}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Pace:
 class Nemesis:
     """``run`` makes trouble for a time; ``heal`` ends all of it and returns when everything is ready again."""
 
-    def __init__(self, stand: Stand, journal: Journal, seed: int, faults: Collection[str], pace: Pace) -> None:
+    def __init__(
+        self, stand: Stand, wire: Wire, journal: Journal, seed: int, faults: Collection[str], pace: Pace
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._stand = stand
         self._journal = journal
@@ -52,13 +58,18 @@ class Nemesis:
         self._pace = pace
         self._watching: set[asyncio.Task[None]] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
-        bootstrap, dsns = stand.bootstrap, {s: stand.superuser_dsn(s) for s in SERVICES}
+        dsns = {s: stand.superuser_dsn(s) for s in SERVICES}
         dice = self._dice
+        storm = (
+            RebalanceStorm(wire, dice("rebalance"), self._tell)
+            if isinstance(wire, KafkaWire)
+            else LeaseStorm(wire, dice("rebalance"), self._tell, dsns)
+        )
         self._background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-            "duplicates": Duplicates(bootstrap, dice("duplicates"), self._tell, pace.duplicates).run,
-            "rebalance": RebalanceStorm(bootstrap, dice("rebalance"), self._tell).run,
-            "late-replies": LateReplies(bootstrap, dice("late-replies"), self._tell).run,
-            "poison": Poison(bootstrap, dice("poison"), self._tell).run,
+            "duplicates": Duplicates(wire, dice("duplicates"), self._tell, pace.duplicates).run,
+            "rebalance": storm.run,
+            "late-replies": LateReplies(wire, dice("late-replies"), self._tell).run,
+            "poison": Poison(wire, dice("poison"), self._tell).run,
         }
         self._slow = SlowCommits(dsns) if "slow" in self._faults else None
         self._losing = LostCommands(dsns) if "lost-commands" in self._faults else None
@@ -88,9 +99,13 @@ class Nemesis:
         await self._end(f for f in list(self._running) if f != "duplicates")
 
     async def _end(self, faults: Iterable[str]) -> None:
+        """Cancelled again and again: a client that is giving up a connection at that moment may keep it to itself."""
         tasks = [self._running.pop(fault) for fault in faults]
-        for task in tasks:
-            task.cancel()
+        async with asyncio.timeout(30):
+            while waiting := [task for task in tasks if not task.done()]:
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waiting, timeout=1)
         for result in await asyncio.gather(*tasks, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
@@ -99,7 +114,7 @@ class Nemesis:
         """End all trouble. Raises TimeoutError when something does not come back."""
         for proxy in self._stand.proxies.values():
             proxy.heal()
-        for name in (*SERVICES, "postgres", "kafka"):
+        for name in (*SERVICES, "postgres", self._stand.broker):
             self._stand.signal(name, signal.SIGCONT)
         for ballast in self._stand.ballast.values():
             ballast.unlink(missing_ok=True)
@@ -123,7 +138,7 @@ class Nemesis:
         if not faults:
             return
         dice = self._dice(lane)
-        weights = [{"postgres": 4, "kafka": 3, "network": 5}.get(f, 1) for f in faults]
+        weights = [{"postgres": 4, "broker": 3, "network": 5}.get(f, 1) for f in faults]
         while True:
             wait = dice.uniform(0.3, 1.7) * getattr(self._pace, lane)
             if time.monotonic() + wait >= end:
@@ -162,15 +177,16 @@ class Nemesis:
             await self._until_back("postgres", pid, end)
             self._tell("postgres", "heal", pid=pid)
 
-    async def _kafka(self, dice: random.Random, end: float) -> None:
-        pid = self._stand.signal("kafka", signal.SIGKILL)
+    async def _broker(self, dice: random.Random, end: float) -> None:
+        unit = self._stand.broker
+        pid = self._stand.signal(unit, signal.SIGKILL)
         if pid is not None:
-            self._tell("kafka", pid=pid)
-            await self._until_back("kafka", pid, end)
-            self._tell("kafka", "heal", pid=pid)
+            self._tell("broker", unit=unit, pid=pid)
+            await self._until_back(unit, pid, end)
+            self._tell("broker", "heal", unit=unit, pid=pid)
 
     async def _network(self, dice: random.Random, end: float) -> None:
-        where = dice.choice(sorted(self._stand.proxies))
+        where = dice.choice(list(self._stand.proxies))
         trouble = dice.choice(["reset", "delay", "hold", "drop_answers", "half_open"])
         seconds = dice.choice([1.0, 2.0, 4.0, 8.0])
         proxy = self._stand.proxies[where]
@@ -184,17 +200,17 @@ class Nemesis:
         proxy.heal()
         self._tell("network", "heal", where=where, trouble=trouble)
 
-    async def _kafka_disk(self, dice: random.Random, end: float) -> None:
-        """The broker ends, and cannot start, until there is room again."""
-        await self._full("kafka_disk", dice, end)
+    async def _broker_disk(self, dice: random.Random, end: float) -> None:
+        """Kafka ends, and cannot start, until there is room again."""
+        await self._full("broker_disk", dice, end)
 
     async def _postgres_disk(self, dice: random.Random, end: float) -> None:
         """Tables cannot grow (an error), and sooner or later the log cannot (a panic, and no start)."""
         await self._full("postgres_disk", dice, end)
 
     async def _full(self, fault: str, dice: random.Random, end: float) -> None:
-        unit = DISKS[fault]
-        ballast = self._stand.ballast[unit]
+        ballast = self._stand.ballast[DISKS[fault]]
+        unit = self._stand.broker if fault == "broker_disk" else DISKS[fault]
         self._tell(fault)
         await asyncio.to_thread(_fill, ballast)
         await self._last(dice.uniform(4, 8), end)

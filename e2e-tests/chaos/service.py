@@ -18,16 +18,21 @@ def main() -> None:
     name, config = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     for variable in (f"FTGO_{name.upper()}_DATABASE_URL", f"FTGO_{name.upper()}_RELAY_DATABASE_URL"):
         if variable in os.environ:
-            url = urlsplit(os.environ[variable])
-            through_proxy = f"{url.username}:{url.password}@127.0.0.1:{config['proxies'][name]}"
-            os.environ[variable] = url._replace(netloc=through_proxy).geturl()
-    os.environ["FTGO_BROKER_URL"] = f"kafka://127.0.0.1:{config['proxies']['kafka']}"
+            os.environ[variable] = _moved(os.environ[variable], config["proxies"][name])
+    os.environ["FTGO_BROKER_URL"] = _moved(os.environ["FTGO_BROKER_URL"], config["proxies"]["broker"])
     if os.environ.get("FTGO_PLANTED_BUG"):
         from planted import plant
 
         plant(name)
     sys.argv = [f"ftgo_{name}"]
     runpy.run_module(f"ftgo_{name}.entrypoints.service", run_name="__main__", alter_sys=True)
+
+
+def _moved(address: str, port: int) -> str:
+    """The same URL, at another port."""
+    url = urlsplit(address)
+    user = url.netloc.rpartition("@")
+    return url._replace(netloc=f"{user[0]}{user[1]}{url.hostname}:{port}").geturl()
 
 
 if __name__ == "__main__":

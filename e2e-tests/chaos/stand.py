@@ -1,4 +1,4 @@
-"""The test stand: a private copy of the whole system, with a proxy in front of each database and of Kafka."""
+"""The test stand: a private copy of the whole system, with a proxy in front of each database and of the broker."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,8 @@ from proxy import Proxy
 
 START_SECONDS = 180.0
 STOP_SECONDS = 90.0
-_PROXY_PORTS = {"consumer": 15441, "order": 15442, "kitchen": 15443, "accounting": 15445, "kafka": 19094}
+_PROXY_PORTS = {"accounting": 15445, "consumer": 15441, "broker": 19094, "kitchen": 15443, "order": 15442}
+"""In the order in which a schedule counts them."""
 _KAFKA_BEHIND = 19095
 
 
@@ -30,8 +31,8 @@ class Stand:
     """``async with Stand(6000, run_directory) as stand``: everything runs. Ports are moved by the offset.
     ``small_disks``: the units that get a disk of their own in memory, and its megabytes.
 
-    Services reach PostgreSQL and Kafka through proxies only; the harness reaches both directly. Processes are kept by
-    the supervisor of ``ftgo up``: what is killed here comes back by itself."""
+    Services reach PostgreSQL and the broker through proxies only; the harness reaches both directly. Processes are kept
+    by the supervisor of ``ftgo up``: what is killed here comes back by itself."""
 
     def __init__(
         self,
@@ -39,27 +40,30 @@ class Stand:
         directory: Path,
         environment: Mapping[str, str] | None = None,
         *,
+        broker: str = "kafka",
         small_disks: Mapping[str, int] | None = None,
     ) -> None:
+        self.broker = broker
         self.directory = directory
         self.state = StateDirectory(Path(tempfile.mkdtemp(prefix="ftgo-chaos-")))
-        self.ports = chosen_ports(offset)
+        self.ports = chosen_ports(offset, broker=broker)
         self.urls = {name: f"http://127.0.0.1:{self.ports[name]}" for name in SERVICES}
-        self.bootstrap = f"127.0.0.1:{self.ports['kafka']}"
         self._proxy_ports = {name: port + offset for name, port in _PROXY_PORTS.items()}
-        self._kafka_behind = _KAFKA_BEHIND + offset
+        self._broker_behind = _KAFKA_BEHIND + offset if broker == "kafka" else self.ports[broker]
         self.proxies = {
-            name: Proxy(port, self._kafka_behind if name == "kafka" else self.ports["postgres"])
+            name: Proxy(port, self._broker_behind if name == "broker" else self.ports["postgres"])
             for name, port in self._proxy_ports.items()
         }
         self._environment = dict(environment or {})
-        # Kafka's logs, and all of PostgreSQL: its home, as ``Platform`` lays it out.
+        # The logs of Kafka, which lets them be elsewhere; and all of PostgreSQL: its home, as ``Platform`` lays it out.
         self._megabytes = small_disks or {}
-        self._small_disks = {u: self.state.path / ("small" if u == "kafka" else u) for u in self._megabytes}
+        self._small_disks = {u: self.state.path / ("small" if u == "broker" else u) for u in self._megabytes}
         self._process: subprocess.Popen[bytes] | None = None
-        self._postgres = Platform(self.state.path, ports=self.ports).postgres
+        platform = Platform(self.state.path, ports=self.ports, broker=broker)
+        self._postgres = platform.postgres
+        self.broker_url = platform.broker.url
 
-    # -- the units, by name: a service, "postgres" or "kafka" ------------------------------------------------------
+    # -- the units, by name: a service, "postgres", or the broker's ---------------------------------------------------
 
     def pid(self, name: str) -> int | None:
         """The process that runs now, as far as the supervisor has noticed."""
@@ -123,7 +127,8 @@ class Stand:
                     "directory": str(self.state.path),
                     "ports": self.ports,
                     "proxies": self._proxy_ports,
-                    "broker_settings": self._broker_settings(),
+                    "broker": self.broker,
+                    "broker_settings": self._kafka_settings() if self.broker == "kafka" else {},
                 }
             )
         )
@@ -143,25 +148,25 @@ class Stand:
                     raise RuntimeError(f"the system did not start: see {self._keep_logs()}")
                 await asyncio.sleep(0.2)
 
-    def _broker_settings(self) -> dict[str, str]:
+    def _kafka_settings(self) -> dict[str, str]:
         """A second listener whose advertised address is the proxy: whoever begins at the proxy stays behind it."""
         plain, controller = self.ports["kafka"], self.ports["kafka_controller"]
         settings = {
             "listeners": f"PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},"
-            f"PROXIED://127.0.0.1:{self._kafka_behind}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{self._proxy_ports['kafka']}",
+            f"PROXIED://127.0.0.1:{self._broker_behind}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{self._proxy_ports['broker']}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "inter.broker.listener.name": "PLAINTEXT",
         }
-        if "kafka" in self._small_disks:
-            settings["log.dirs"] = str(self._small_disks["kafka"] / "kafka")
+        if "broker" in self._small_disks:
+            settings["log.dirs"] = str(self._small_disks["broker"] / "kafka")
         return settings
 
     async def _stop(self) -> None:
         for proxy in self.proxies.values():
             proxy.heal()
         if self._process is not None:
-            for name in (*SERVICES, "postgres", "kafka"):
+            for name in (*SERVICES, "postgres", self.broker):
                 self.signal(name, signal.SIGCONT)
             assert self._process.stdin is not None
             self._process.stdin.close()

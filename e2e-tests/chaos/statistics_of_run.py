@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from evidence import Evidence
 
-_BREAKING = ("kill", "pause", "postgres", "kafka", "network", "kafka_disk", "postgres_disk")
+_BREAKING = ("kill", "pause", "postgres", "broker", "network", "broker_disk", "postgres_disk")
 _SETTLED = {"APPROVED", "REJECTED", "CANCELLED"}
 
 

@@ -1,4 +1,4 @@
-"""`ftgo up` for a chaos run, in a process of its own: services that talk through proxies, a Kafka that advertises one.
+"""`ftgo up` for a chaos run, in a process of its own: its services talk through proxies, and a Kafka advertises one.
 
 Its only argument is the path of a JSON file, written by ``stand.py``. It ends, in order, when its standard input does:
 a harness that was killed leaves nothing behind.
@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
+from ftgo_local.broker_choice import Choice
 from ftgo_local.launch import supervise
 from ftgo_local.services import SERVICES, ServiceSpec
 from ftgo_local.state import StateDirectory
@@ -36,6 +37,7 @@ def main() -> None:
     supervise(
         StateDirectory(Path(config["directory"])),
         config["ports"],
+        broker=Choice(config["broker"]),
         specs=specs,
         with_seed=False,
         broker_settings=config["broker_settings"],

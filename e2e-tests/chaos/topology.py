@@ -15,7 +15,7 @@ class Subscription(TypedDict):
     deduplicates: bool
 
 
-PARTITIONS = 12
+LANES = 12
 
 REPLY_TOPICS = ["order.create-order.replies", "order.cancel-order.replies", "order.revise-order.replies"]
 

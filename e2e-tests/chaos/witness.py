@@ -1,4 +1,4 @@
-"""Independent witnesses: what the databases committed, what is on the topics, and what is left at the end.
+"""Independent witnesses: what the databases committed, what was published, and what is left at the end.
 
 None of it goes through a service, and nothing here is read by one.
 """
@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from decoding import Transaction, transactions
 from journal import Journal
-from topology import PARTITIONS
+from wires import Wire
 
 _SLOTS = "ftgo_chaos_witness_"
 _PUBLICATION = "ftgo_chaos_witness"
@@ -117,43 +115,21 @@ class DatabaseWitness:
         self._journal.close()
 
 
-async def read_topics(bootstrap: str, topics: Iterable[str], directory: Path) -> int:
-    """Every record of every topic, from offset 0, without a group. Returns how many."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
-    await consumer.start()
-    count = 0
-    try:
-        partitions = [TopicPartition(topic, number) for topic in topics for number in range(PARTITIONS)]
-        ends = await consumer.end_offsets(partitions)
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        with Journal(directory / "topics.jsonl") as journal:
-            waiting = {p for p in partitions if ends[p] > 0}
-            while waiting:
-                for records in (await consumer.getmany(timeout_ms=1000, max_records=2000)).values():
-                    for record in records:
-                        count += 1
-                        journal.write(
-                            topic=record.topic,
-                            partition=record.partition,
-                            offset=record.offset,
-                            key=_text(record.key),
-                            headers={_attribute(name): _text(value) for name, value in record.headers},
-                            body=_text(record.value),
-                        )
-                waiting = {p for p in waiting if await consumer.position(p) < ends[p]}
-    finally:
-        await consumer.stop()
-    return count
-
-
-def _attribute(name: str) -> str:
-    """CloudEvents' name, as the outbox has it, of a header in Kafka."""
-    return "datacontenttype" if name == "content-type" else name.removeprefix("ce_")
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode(errors="backslashreplace")
+async def read_topics(wire: Wire, topics: Iterable[str], directory: Path) -> int:
+    """Every record that was published, as far as the broker lets a stranger read it. Returns how many."""
+    number = 0
+    with Journal(directory / "topics.jsonl") as journal:
+        async for raw in wire.everything(topics):
+            number += 1
+            journal.write(
+                topic=raw.topic,
+                partition=raw.lane,
+                offset=raw.place,
+                key=raw.key,
+                headers=raw.headers,
+                body=None if raw.body is None else raw.body.decode(errors="backslashreplace"),
+            )
+    return number
 
 
 async def read_tables(service: str, dsn: str, directory: Path) -> None:
@@ -175,7 +151,7 @@ async def read_tables(service: str, dsn: str, directory: Path) -> None:
 # -- rest ----------------------------------------------------------------------------------------------------------
 
 
-async def unrest(dsns: dict[str, str], bootstrap: str) -> list[str]:
+async def unrest(dsns: dict[str, str], wire: Wire) -> list[str]:
     """What is not at rest yet, in words: unfinished sagas, outbox rows, lag. Empty when all is."""
     found: list[str] = []
     for service, dsn in dsns.items():
@@ -194,31 +170,17 @@ async def unrest(dsns: dict[str, str], bootstrap: str) -> list[str]:
             found.append(f"{service}: {type(error).__name__}")
         finally:
             connection.terminate()
-    found += [f"lag of {group} {count}" for group, count in (await lags(bootstrap)).items() if count]
+    found += [f"lag of {group} {count}" for group, count in (await lags(wire)).items() if count]
     return found
 
 
-async def lags(bootstrap: str, groups: Iterable[str] = ()) -> dict[str, int]:
-    """How many records each consumer group is behind, over the partitions for which it has ever committed an offset;
-    -1 for all when Kafka does not answer."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=5000)
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, request_timeout_ms=5000)
+async def lags(wire: Wire) -> dict[str, int]:
+    """How many records each consumer is behind; -1 when the broker does not answer."""
     try:
         async with asyncio.timeout(20):
-            await admin.start()
-            await consumer.start()
-            names = list(groups) or [g[0] for g in await admin.list_consumer_groups()]
-            result = {}
-            for name in names:
-                offsets = await admin.list_consumer_group_offsets(name)
-                ends = await consumer.end_offsets(list(offsets)) if offsets else {}
-                result[name] = sum(max(0, ends[p] - max(0, o.offset)) for p, o in offsets.items())
-            return result
+            return await wire.lags()
     except Exception:
-        return {"kafka does not answer": -1}
-    finally:
-        await consumer.stop()
-        await admin.close()
+        return {"the broker does not answer": -1}
 
 
 async def sessions_and_slots(dsn: str) -> dict[str, Any]:

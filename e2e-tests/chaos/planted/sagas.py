@@ -50,6 +50,10 @@ def timeout_without_lock() -> None:
     async def remind_one(orchestrator: Any, transactions: Any, saga_id: str) -> Any:
         unlocked = copy.copy(orchestrator)
         unlocked.instances = replace(orchestrator.instances, lock=False)
+        # The steps write instances under the same kind: under another, theirs would be new ones to the unit of work.
+        unlocked._steps = copy.copy(orchestrator._steps)
+        assert unlocked._steps._instances is orchestrator.instances
+        unlocked._steps._instances = unlocked.instances
 
         async def body(uow: Any) -> bool:
             await uow.load([(unlocked.instances, saga_id)])
