@@ -132,7 +132,7 @@ def change(directory: StateDirectory, name: str, *, run: bool, again: bool = Fal
     state = directory.read()
     if state is None or not directory.is_locked():
         raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
-    if name in KINDS and name != state.broker:
+    if name in KINDS and name not in (state.broker, state.beside):
         raise PlatformError(f"The broker here is {state.broker}, not {name}.", "`ftgo status` shows what runs.")
     if name == state.broker and name not in state.units and state.phase == "ready":
         raise PlatformError(f"{name} runs elsewhere: FTGO_BROKER_URL named it.", "Stop and start it where it runs.")

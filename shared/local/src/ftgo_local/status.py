@@ -1,6 +1,7 @@
 """What runs now: the supervisor's notes, checked against the process table and each service's /readyz."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,17 +29,20 @@ def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
         "services": {name: {"url": urls[name], **_unit(state, name), **answers[name]} for name in names},
         "postgres": {**_unit(state, POSTGRES), "dsns": {name: postgres.service_dsn(name) for name in names}},
         "broker": state.broker,
-        state.broker: _broker(state),
+        state.broker: _broker(state, state.broker, state.broker_url),
+        **({state.beside: _broker(state, state.beside, state.beside_url)} if state.beside else {}),
+        "beside": state.beside or None,
+        "move": asdict(state.move) if state.move else None,
     }
 
 
-def _broker(state: PlatformState) -> dict[str, Any]:
+def _broker(state: PlatformState, name: str, address: str) -> dict[str, Any]:
     """Under its own name in the document, as the other units are. ``bootstrap``: only of Kafka."""
-    url = urlsplit(state.broker_url)
+    url = urlsplit(address)
     bootstrap = {"bootstrap": url.netloc} if url.scheme == "kafka" else {}
-    elsewhere = state.phase == "ready" and state.broker not in state.units
-    unit = _unit(state, state.broker) | ({"status": "elsewhere"} if elsewhere else {})
-    return {**unit, "url": state.broker_url, **bootstrap}
+    elsewhere = state.phase == "ready" and name not in state.units
+    unit = _unit(state, name) | ({"status": "elsewhere"} if elsewhere else {})
+    return {**unit, "url": address, **bootstrap}
 
 
 def _unit(state: PlatformState, name: str) -> dict[str, Any]:
