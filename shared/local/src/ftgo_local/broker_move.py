@@ -99,7 +99,7 @@ class BrokerMove:
     def _unread(self) -> "Unread":
         from ftgo_local.unread import Unread
 
-        return Unread(self._from, self._side.url(self._move.source), self._side.channels, self._side.readers)
+        return Unread(self._from, self._side.url(self._move.source), self._side.readers)
 
     async def _until_all_follow(self, generation: int) -> None:
         async with httpx.AsyncClient(timeout=ASK_SECONDS, trust_env=False) as client:

@@ -1,9 +1,8 @@
 """What stands unread at a broker that is left: asked again and again, and told in words."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.runtime.errors import is_transient
 from ftgo_messaging.runtime.waiting import reason
 from ftgo_messaging.transports import transport_at
@@ -16,14 +15,11 @@ _SHOWN = 3
 
 
 class Unread:
-    """Of the channels at that broker, by their readers. ``aclose`` it in the end."""
+    """Of these channels there, by their names with the consumers of each. ``aclose`` it in the end."""
 
-    def __init__(
-        self, title: str, url: str, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]
-    ) -> None:
+    def __init__(self, title: str, url: str, readers: Mapping[str, Collection[str]]) -> None:
         self._title = title
         self._transport = transport_at(url)
-        self._channels = channels
         self._readers = readers
 
     async def left(self) -> str:
@@ -31,7 +27,7 @@ class Unread:
         that cannot tell."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
-                return told(self._title, await self._transport.unread(self._channels, self._readers))
+                return told(self._title, await self._transport.unread(self._readers))
         except BrokerRefuses as error:
             raise PlatformError(
                 f"{self._title} cannot tell what is left to be read there: {error}",
