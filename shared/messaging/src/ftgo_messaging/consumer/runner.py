@@ -42,7 +42,8 @@ class ChannelConsumer:
     and events and replies, which versions and ids guard, go on.
     ``instance`` names this process over its restarts, where the broker can use that (Kafka's static membership).
     ``patience``: seconds without progress after which readiness says so and the subscription is begun anew.
-    ``lease_seconds``: how long a member that was killed keeps its lanes, where the broker does not assign them."""
+    ``lease_seconds``: how long a member that was killed keeps its lanes, where the broker does not assign them.
+    ``broker`` names the broker, where a consumer may read several: it keeps their leases of lanes and metrics apart."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class ChannelConsumer:
         transactions: Transactions,
         transport: Transport,
         *,
+        broker: str = "",
         instance: str | None = None,
         max_records: int = 500,
         poison: Poison | None = None,
@@ -64,11 +66,11 @@ class ChannelConsumer:
         self.subscription = transport.subscription(name, channels, instance)
         processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
         self._redriver = Redriver(processor)
-        self._progress = Progress(name, patience)
+        self._progress = Progress(name, patience, broker=broker)
         self._keeper: LaneKeeper | None = None
         if not transport.traits.assigns:
             lanes = [f"{channel}/{n}" for channel in self.channels for n in range(transport.lanes)]
-            leases = LaneLeases(name, lanes, lease_seconds)
+            leases = LaneLeases(f"{name}@{broker}" if broker else name, lanes, lease_seconds)
             self._keeper = LaneKeeper(leases, transactions.engine, self.subscription, self._interrupt)
         fence = None if self._keeper is None else self._keeper.fence
         self._reading = Reading(name, processor, self.subscription, self._progress, max_records, fence)

@@ -47,7 +47,7 @@ class Lease:
         self.seconds = seconds
         self._wanted = sorted(shards)
         self._clock = clock
-        self._asked = -seconds
+        self._asked = self._never = -seconds
         self._asked_as: int | None = None
 
     @property
@@ -57,6 +57,11 @@ class Lease:
         Asked between finding rows and sending them: a process that was paused in between for longer sends nothing."""
         known = self.held and self._asked_as == self.generation
         return bool(known) and self._clock() < self._asked + self.seconds * 0.9
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether the last answer was that others hold all the shards."""
+        return not self.held and self._asked_as == self.generation and self._asked > self._never
 
     @property
     def renew_in(self) -> float:
@@ -81,7 +86,7 @@ class Lease:
     def forget(self) -> None:
         """Ask again before anything else is done."""
         self.held = {}
-        self._asked = -self.seconds
+        self._asked = self._never
 
     async def release(self, connection: Connection) -> None:
         """Let a successor begin at once."""
