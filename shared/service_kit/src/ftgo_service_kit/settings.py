@@ -85,7 +85,7 @@ class ServiceSettings(BaseSettings):
         if given.data.get("broker_file", cls) is not None:  # there is one, or it was a bad one
             return None
         if url is None:
-            raise ValueError("Field required")
+            raise ValueError("Field required, or FTGO_BROKER_FILE")
         url = url if "://" in url else f"kafka://{url}"
         try:
             transport_at(url)
@@ -133,6 +133,13 @@ class ServiceSettings(BaseSettings):
 S = TypeVar("S", bound=ServiceSettings)
 
 
+def _variable(cls: type[ServiceSettings], field: str) -> str:
+    """Of a value that was given, pydantic tells the variable; of one that was not, the field."""
+    known = cls.model_fields.get(field)
+    alias = None if known is None else known.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
+
+
 def read_settings(cls: type[S]) -> S:
     """The settings, or exit code 2 with a line for each variable that is missing or wrong."""
     try:
@@ -140,7 +147,7 @@ def read_settings(cls: type[S]) -> S:
     except ValidationError as error:
         prefix = cls.model_config.get("env_prefix", "")
         for problem in error.errors():
-            field = str(problem["loc"][0])
+            field = _variable(cls, str(problem["loc"][0]))
             name = field if field.isupper() else f"{prefix}{field}".upper()
             given = None if name.endswith("_URL") else os.environ.get(name)  # a URL holds a password
             sys.stderr.write(f"{name}: {problem['msg']}{f', not {given!r}' if given is not None else ''}\n")

@@ -30,6 +30,7 @@ log = structlog.get_logger("ftgo.relay")
 UNMOVED = Gauge("ftgo_relay_unmoved_lanes", "Lanes that the old broker's readers have not read to their end")
 
 _LOOK_SECONDS = 0.2
+_ANSWER_SECONDS = 10.0
 _AFTER_REFUSAL_SECONDS = 5.0
 
 Readers = Mapping[str, Collection[str]]
@@ -162,7 +163,8 @@ class Moving:
         for old in list(known.old):
             channels = {lane.rpartition("/")[0] for lane in old.unread}
             try:
-                found = await old.transport.unread({c: self._readers[c] for c in self._readers if c in channels})
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    found = await old.transport.unread({c: self._readers[c] for c in self._readers if c in channels})
             except BrokerRefuses as refusal:
                 log.error("relay.cannot_move", why=str(refusal))
                 await self._rest(_AFTER_REFUSAL_SECONDS)
