@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 
 def main() -> None:
+    os.environ.pop("FTGO_BROKER_FILE", None)  # it names the broker itself, past the proxy
     name, config = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
     for variable in (f"FTGO_{name.upper()}_DATABASE_URL", f"FTGO_{name.upper()}_RELAY_DATABASE_URL"):
         if variable in os.environ:

@@ -97,9 +97,23 @@ PLANTED = (
     Fault(
         "of two relays that ask at once the second takes what the first has got",
         "outbox/lease.py",
-        'WHERE l.owner = excluded.owner OR l.expires_at < now() RETURNING shard, epoch"',
-        'RETURNING shard, epoch"',
+        "WHERE (l.owner = excluded.owner OR l.expires_at < now()) ",
+        "WHERE true ",
         f"{_DELIVERY}::test_of_two_relays_that_ask_at_once_one_holds_the_shards",
+    ),
+    Fault(
+        "who has not heard of a move gets a shard that is free",
+        "outbox/lease.py",
+        "IS NULL OR l.generation <= CAST(:generation AS bigint)",
+        "IS NULL OR true",
+        f"{_DELIVERY}::test_who_has_heard_of_a_move_gets_the_shards_and_who_has_not_never_again",
+    ),
+    Fault(
+        "the number of a move is not written",
+        "outbox/lease.py",
+        "generation = greatest(l.generation, excluded.generation) ",
+        "generation = l.generation ",
+        f"{_DELIVERY}::test_a_new_generation_is_written_before_anything_is_sent",
     ),
     Fault(
         "a relay that ends releases the shards of all",

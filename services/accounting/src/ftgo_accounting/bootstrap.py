@@ -1,6 +1,6 @@
 """The composition root: the one place where the parts of the accounting service are wired."""
 
-from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CONSUMER_EVENTS
+from ftgo_contracts.channels import ACCOUNTING_COMMANDS, CONSUMER_EVENTS, READERS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -12,7 +12,7 @@ from ftgo_accounting.settings import AccountingSettings
 
 def build(settings: AccountingSettings) -> Service:
     """The service, ready to run."""
-    service = Service("accounting", settings)
+    service = Service("accounting", settings, READERS)
     service.read(COMMANDS, ACCOUNTING_COMMANDS)
     service.read(EVENTS, CONSUMER_EVENTS)
     app = create_app("FTGO Accounting", "Accounts and their credit, event-sourced.")

@@ -1,6 +1,6 @@
 """The composition root: the one place where the parts of the consumer service are wired."""
 
-from ftgo_contracts.channels import CONSUMER_COMMANDS
+from ftgo_contracts.channels import CONSUMER_COMMANDS, READERS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.service import Service
 
@@ -12,7 +12,7 @@ from ftgo_consumer.settings import ConsumerSettings
 
 def build(settings: ConsumerSettings) -> Service:
     """The service, ready to run."""
-    service = Service("consumer", settings)
+    service = Service("consumer", settings, READERS)
     service.transactions.after_commit.append(log_mail)
     service.read(COMMANDS, CONSUMER_COMMANDS)
     app = create_app("FTGO Consumer", "Who may order.")

@@ -6,6 +6,7 @@ from ftgo_contracts.channels import (
     CANCEL_ORDER_REPLIES,
     CONSUMER_EVENTS,
     CREATE_ORDER_REPLIES,
+    READERS,
     RESTAURANT_EVENTS,
     REVISE_ORDER_REPLIES,
 )
@@ -24,7 +25,7 @@ from ftgo_order.settings import OrderSettings
 
 def build(settings: OrderSettings) -> Service:
     """The service, ready to run."""
-    service = Service("order", settings)
+    service = Service("order", settings, READERS)
     changes = OrderChanges(service.engine, settings.waiting_limit, lambda: service.stopping)
     service.transactions.after_commit += [changes.committed, order_counts.count]
     service.read(sagas.handlers(), CREATE_ORDER_REPLIES, CANCEL_ORDER_REPLIES, REVISE_ORDER_REPLIES)

@@ -15,10 +15,12 @@ VARIABLE = "FTGO_BROKER_URL"
 
 @dataclass(frozen=True)
 class Choice:
-    """``url``: of a broker that runs elsewhere; without it, `ftgo` starts one of its own."""
+    """``url``: of a broker that runs elsewhere; without it, `ftgo` starts one of its own. ``leaves``: during a move,
+    the name of ours that was used before, and is still read."""
 
     name: str
     url: str = ""
+    leaves: str = ""
 
     @property
     def title(self) -> str:
@@ -35,7 +37,20 @@ class Choice:
 
 
 def choose(asked: str | None, directory: StateDirectory, environment: Mapping[str, str]) -> Choice:
-    """FTGO_BROKER_URL; else what is asked for; else the broker of the last start. Raises PlatformError."""
+    """FTGO_BROKER_URL; else what is asked for; else the broker of the last start. Raises PlatformError, also when a
+    move is under way and another broker is asked for than that to which it leads."""
+    found, last = _asked_for(asked, directory, environment), remembered(directory)
+    if last is None or not last.leaves:
+        return found
+    if (found.name, found.url) != (last.name, ""):
+        raise PlatformError(
+            f"A move from {KINDS[last.leaves].title} to {last.title} is under way, and both have messages.",
+            f"`ftgo up --broker {last.name}` goes on with it, without {VARIABLE}; then `ftgo broker move` moves on.",
+        )
+    return last
+
+
+def _asked_for(asked: str | None, directory: StateDirectory, environment: Mapping[str, str]) -> Choice:
     if url := environment.get(VARIABLE):
         found = _named_by(url)
         if asked is not None and asked != found.name:
@@ -69,12 +84,15 @@ def remembered(directory: StateDirectory) -> Choice | None:
 
 def remember(choice: Choice, directory: StateDirectory) -> None:
     """Without user and password: it serves to be compared. Raises OSError."""
-    replace(directory.broker, json.dumps(asdict(Choice(choice.name, shown(choice.url) if choice.url else ""))))
+    url = shown(choice.url) if choice.url else ""
+    replace(directory.broker, json.dumps(asdict(Choice(choice.name, url, choice.leaves))))
 
 
 def changed(new: Choice, directory: StateDirectory) -> str:
     """What a change of the broker means for the messages, in sentences; empty when it is that of the last start."""
     old = remembered(directory)
+    if new.leaves:
+        return f"The move from {KINDS[new.leaves].title} to {new.title} goes on: both are read."
     if old is None or old == Choice(new.name, shown(new.url) if new.url else ""):
         return ""
     what_waits = f"The broker was {old} and is {new} now. What waits in the outboxes goes to {new.title}, in order."

@@ -9,8 +9,6 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,19 +17,19 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ftgo_local import dead_letters, sagas
+from ftgo_local import broker_command, dead_letters, sagas
 from ftgo_local import demo as tour
 from ftgo_local import doctor as diagnosis
 from ftgo_local.broker_choice import choose
 from ftgo_local.brokers.kinds import KINDS, shown
 from ftgo_local.child import last_lines
-from ftgo_local.console import failure_lines, for_stdout, plain
-from ftgo_local.cures import cure
+from ftgo_local.console import for_stdout, plain
 from ftgo_local.environment import settle
-from ftgo_local.errors import AlreadyRunningError, NotRunningError, PlatformError
+from ftgo_local.errors import NotRunningError
 from ftgo_local.launch import change, down, kill_unit, supervise, supervise_in_background
 from ftgo_local.ports import chosen_ports
-from ftgo_local.progress import Progress, failure
+from ftgo_local.progress import Progress
+from ftgo_local.sentences import sentences
 from ftgo_local.services import SERVICES
 from ftgo_local.state import POSTGRES, StateDirectory, state_directory
 from ftgo_local.status import snapshot
@@ -44,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(sagas.app, name="saga")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(broker_command.app, name="broker")
 
 UNITS = (*SERVICES, POSTGRES, *(kind.name for kind in KINDS.values() if kind.runs))
 Unit = StrEnum("Unit", {name: name for name in UNITS})  # type: ignore[misc]
@@ -63,20 +62,6 @@ Offset = Annotated[
     int,
     typer.Option("--port-offset", envvar="FTGO_PORT_OFFSET", min=0, max=40000, help="Another copy: ports moved by N."),
 ]
-
-
-@contextmanager
-def _sentences() -> Iterator[None]:
-    """Errors of the platform as sentences and exit codes; never a stack trace."""
-    try:
-        yield
-    except PlatformError as error:
-        if not error.told:
-            print("\n".join(failure_lines(failure("", error))), file=sys.stderr)
-        raise typer.Exit(3 if isinstance(error, AlreadyRunningError | NotRunningError) else 1) from None
-    except OSError as error:  # a full disk, a folder of somebody else's
-        print(f"{error}\nWhat to do: {cure(error)}", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _directory(offset: int) -> StateDirectory:
@@ -103,19 +88,19 @@ def up(
     FTGO_BROKER_URL names a broker that runs elsewhere; none is started then.
     """
     directory, asked = _directory(offset), broker.value if broker else None
-    with _sentences():
+    with sentences():
         choice = choose(asked, directory, os.environ)
         if detach:
             supervise_in_background(directory, offset, for_stdout(offset, detached=True), asked)
         else:
-            ports = chosen_ports(offset, broker=choice.own)
+            ports = chosen_ports(offset, broker=choice.own, beside=choice.leaves)
             supervise(directory, ports, *([] if quiet else [for_stdout(offset)]), broker=choice)
 
 
 @app.command(name="down")
 def down_command(offset: Offset = 0) -> None:
     """Stop everything, wherever it was started. The data stay."""
-    with _sentences():
+    with sentences():
         ran = down(_directory(offset), Progress(plain(sys.stdout)))
     print("Everything is stopped. The data stay for the next start." if ran else "Nothing is running.")
 
@@ -129,7 +114,7 @@ def reset(
     directory = _directory(offset)
     if not yes and sys.stdin.isatty():
         typer.confirm(f"Delete all orders, consumers, restaurants and messages in {directory.path}?", abort=True)
-    with _sentences():
+    with sentences():
         down(directory, Progress(plain(sys.stdout)))
         with directory.lock():
             directory.delete()
@@ -142,7 +127,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="For programs. Holds passwords.")] = False,
 ) -> None:
     """Show what runs. Exit code 3 when nothing does."""
-    with _sentences():
+    with sentences():
         found = snapshot(_directory(offset))
         if found is None:
             raise NotRunningError("ftgo is not up.", "`ftgo up` starts it.")
@@ -159,12 +144,14 @@ def _show(found: dict[str, Any]) -> None:
     for name, service in found["services"].items():
         text = "ready" if service["ready"] else "not ready" if service["status"] == "running" else service["status"]
         table.add_row(name, text, str(service["pid"] or "-"), str(service["restarts"]), service["url"])
-    for name in (found["broker"], POSTGRES):
+    for name in filter(None, (found["broker"], found.get("beside"), POSTGRES)):
         unit = found[name]
-        address = shown(unit["url"]) if name == found["broker"] else "passwords and ports: ftgo status --json"
+        address = shown(unit["url"]) if "url" in unit else "passwords and ports: ftgo status --json"
         table.add_row(name, unit["status"], str(unit["pid"] or "-"), str(unit["restarts"]), address)
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    if found.get("beside"):
+        console.print(broker_command.told(found))
     for name, service in found["services"].items():
         letters = Counter[str]()
         for counts in service["deadLetters"].values():
@@ -179,28 +166,28 @@ def _show(found: dict[str, Any]) -> None:
 @app.command()
 def stop(service: Unit, offset: Offset = 0) -> None:
     """Stop one process; it stays stopped until it is started, or everything is."""
-    with _sentences():
+    with sentences():
         print(change(_directory(offset), service.value, run=False))
 
 
 @app.command()
 def start(service: Unit, offset: Offset = 0) -> None:
     """Start one process that was stopped, and wait until it is ready."""
-    with _sentences():
+    with sentences():
         print(change(_directory(offset), service.value, run=True))
 
 
 @app.command()
 def restart(service: Unit, offset: Offset = 0) -> None:
     """Stop one process, start it again, and wait until it is ready."""
-    with _sentences():
+    with sentences():
         print(change(_directory(offset), service.value, run=True, again=True))
 
 
 @app.command()
 def kill(service: Unit, offset: Offset = 0) -> None:
     """Kill one process, as in a crash (SIGKILL). It is started again at once."""
-    with _sentences():
+    with sentences():
         print(kill_unit(_directory(offset), service.value))
 
 
@@ -213,7 +200,7 @@ def logs(
 ) -> None:
     """Show the log of one process; `ftgo` is the supervisor's own."""
     path = _directory(offset).logs / f"{service.value}.log"
-    with _sentences():
+    with sentences():
         if not path.exists():
             raise NotRunningError(f"There is no log of {service.value} yet.", "`ftgo up` starts everything.")
     end = path.stat().st_size
@@ -246,17 +233,17 @@ def demo(
     pause: Annotated[bool, typer.Option("--pause", help="Wait for Enter before each scene.")] = False,
 ) -> None:
     """Show six scenes: orders, refusals, outages, duplicates. Starts everything when nothing runs."""
-    with _sentences():
+    with sentences():
         tour.demo(_directory(offset), offset, scene or (), broker=broker.value if broker else None, pause=pause)
 
 
 @app.command()
 def doctor(context: typer.Context, offset: Offset = 0, broker: BrokerName = None) -> None:
     """Examine this machine: Python, memory, disk, ports, brokers. Exit code 1 when something stands in the way."""
-    with _sentences():
+    with sentences():
         directory = _directory(offset)
         choice = choose(broker.value if broker else None, directory, os.environ)
-        ports = chosen_ports(offset, broker=choice.own)
+        ports = chosen_ports(offset, broker=choice.own, beside=choice.leaves)
     findings = diagnosis.examine(
         directory.path, ports, broker=choice.own, running=directory.is_locked(), ignored=context.obj
     )

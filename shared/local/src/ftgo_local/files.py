@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,8 +13,9 @@ from ftgo_local.errors import PlatformError
 T = TypeVar("T")
 
 
-def replace(path: Path, content: str) -> None:
-    """Give the file this content, mode 0600, durable when this returns.
+def replace(path: Path, content: str, *, before: Callable[[Path], object] = lambda _: None) -> None:
+    """Give the file this content, mode 0600, durable when this returns. ``before`` gets the new file while nobody sees
+    it yet, to give it to another owner for one.
 
     A crash, a loss of power or a full disk leaves the old content or the new, whole. Raises OSError; the old content is
     still there then.
@@ -24,6 +26,7 @@ def replace(path: Path, content: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
+        before(Path(new))
         Path(new).replace(path)
     except BaseException:
         Path(new).unlink()

@@ -164,7 +164,7 @@ def _not_here(state: PlatformState, name: str) -> PlatformError:
     """Why there is no such unit."""
     if name in KINDS and state.broker in KINDS and not KINDS[state.broker].runs:
         return PlatformError(NO_BROKER, "`ftgo stop SERVICE` stops one of these.")
-    if name in KINDS and name != state.broker:
+    if name in KINDS and name not in (state.broker, state.beside):
         return PlatformError(f"The broker here is {state.broker}, not {name}.", "`ftgo status` shows what runs.")
     if name == state.broker and state.phase == "ready":
         return PlatformError(f"{name} runs elsewhere: FTGO_BROKER_URL named it.", "Stop and start it where it runs.")

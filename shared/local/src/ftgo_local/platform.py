@@ -37,13 +37,24 @@ class Platform:
         if ports is None:
             ports = chosen_ports(port_offset, broker=broker) if port_offset is not None else {}
         self.state = StateDirectory(state_dir)
-        logs = self.state.logs
+        self._ports = ports
+        self._servers: dict[str, Broker] = {}
+        self.postgres = Postgres(state_dir / "postgres", self._port("postgres"), self.state.logs / "postgres.log")
+        self.broker = self.server(broker)
 
-        def port(name: str) -> int:
-            return ports[name] if name in ports else free_port()
+    def _port(self, name: str) -> int:
+        return self._ports[name] if name in self._ports else free_port()
 
-        self.postgres = Postgres(state_dir / "postgres", port("postgres"), logs / "postgres.log")
-        self.broker = server(broker, state_dir, port, logs / f"{broker}.log")
+    def server(self, name: str) -> Broker:
+        """The broker of that name, which may run beside the other: made once. Starts nothing. Raises PlatformError when
+        a package of it is missing."""
+        if name not in self._servers:
+            self._servers[name] = server(name, self.state.path, self._port, self.state.logs / f"{name}.log")
+        return self._servers[name]
+
+    def forget(self, name: str) -> None:
+        """Make it anew when it is asked for again: with other ports, perhaps."""
+        self._servers.pop(name, None)
 
     @property
     def kafka(self) -> Kafka:

@@ -42,11 +42,13 @@ def chosen_ports(
     environment: Mapping[str, str] = os.environ,
     *,
     broker: str | None = "kafka",
+    beside: str = "",
 ) -> dict[str, int]:
-    """FTGO_<NAME>_PORT, or the default, plus the offset; of the broker, too, unless it runs elsewhere (None). Raises
-    PlatformError for what cannot be a set of ports."""
+    """FTGO_<NAME>_PORT, or the default, plus the offset; of the broker, too, unless it runs elsewhere (None), and of
+    one that runs ``beside`` it. Raises PlatformError for what cannot be a set of ports."""
     ports = {}
-    for name, default in {**DEFAULT_PORTS, **BROKER_PORTS.get(broker or "", {})}.items():
+    of_brokers = {**BROKER_PORTS.get(broker or "", {}), **BROKER_PORTS.get(beside, {})}
+    for name, default in {**DEFAULT_PORTS, **of_brokers}.items():
         text = environment.get(variable(name), str(default))
         if not text.isdecimal() or not 0 < int(text) + offset < 65536:
             raise PlatformError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from ftgo_local.broker_file import VARIABLE
 from ftgo_local.child import Child, last_lines
 from ftgo_local.cures import cure
 from ftgo_local.environment import settle
@@ -44,13 +45,16 @@ def tails_the_log() -> bool:
     return os.environ.get("FTGO_RELAY") == "log-tailing"
 
 
-def service_environment(name: str, port: int, dsn: str, broker: str, relay_dsn: str | None = None) -> dict[str, str]:
+def service_environment(
+    name: str, port: int, dsn: str, broker: str, relay_dsn: str | None = None, broker_file: Path | None = None
+) -> dict[str, str]:
     """Our own environment with what tells this service where it listens, where its database is and where the broker is
-    (a URL; HOST:PORT is Kafka); but without what the shell says to other programs."""
+    (a URL; HOST:PORT is Kafka); but without what the shell says to other programs. ``broker_file`` goes before the
+    URL, which stays for jobs."""
     prefix = f"FTGO_{name.upper()}"
     ours = dict(os.environ)
     settle(ours)
-    for other in ("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP"):
+    for other in ("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP", VARIABLE):
         ours.pop(other, None)
     relay = {f"{prefix}_RELAY_DATABASE_URL": relay_dsn} if relay_dsn else {}
     return {
@@ -59,6 +63,7 @@ def service_environment(name: str, port: int, dsn: str, broker: str, relay_dsn: 
         f"{prefix}_PORT": str(port),
         f"{prefix}_DATABASE_URL": dsn,
         **relay,
+        **({VARIABLE: str(broker_file)} if broker_file else {}),
         "FTGO_BROKER_URL" if "://" in broker else "FTGO_KAFKA_BOOTSTRAP": broker,
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",

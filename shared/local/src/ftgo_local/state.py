@@ -3,7 +3,9 @@
     lock              held (flock) by the supervisor as long as it lives
     state.json        what runs: written by the supervisor, read by the other commands
     wanted.json       what should run: written by the commands stop, start and restart, followed by the supervisor
-    broker.json       which broker the last start used (``broker_choice``)
+    wanted-broker.json    which broker is to be used instead: written by `ftgo broker move`, followed by the supervisor
+    broker.json       which broker is used, also by the next start (``broker_choice``)
+    addresses/        where running services find their brokers (``broker_file``)
     journal.jsonl     the progress of the last start, for the terminal that asked for it
     logs/  postgres/  seed.json, and a folder for each broker that has run here: kafka/, nats/ ...
 
@@ -56,6 +58,28 @@ class UnitState:
 
 
 @dataclass
+class MoveState:
+    """The move from one broker to another that is under way, or the last one."""
+
+    wish: str  # that it answers; none when a new start goes on with it
+    source: str
+    to: str
+    phase: str = "preparing"  # preparing (all is as it was), moving, done or failed
+    lines: list[str] = field(default_factory=list)  # what has happened
+    waits_for: str = ""
+    cause: str = ""  # why it failed, as PlatformError's
+    cure: str = ""
+    log: str = ""
+
+    @property
+    def under_way(self) -> bool:
+        return self.phase in {"preparing", "moving"}
+
+    def fail(self, cause: str, cure: str, log: str = "") -> None:
+        self.phase, self.waits_for, self.cause, self.cure, self.log = "failed", "", cause, cure, log
+
+
+@dataclass
 class PlatformState:
     supervisor: Identity
     phase: str = "starting"  # starting, ready, stopping
@@ -63,15 +87,27 @@ class PlatformState:
     units: dict[str, UnitState] = field(default_factory=dict)
     broker: str = "kafka"  # its name; a unit of that name is ours, otherwise it runs elsewhere
     broker_url: str = ""  # as services reach it: may hold a password
+    beside: str = ""  # during a move, the other broker: the one to come, and then the one that is left
+    beside_url: str = ""
+    move: MoveState | None = None
 
     @property
     def infrastructure(self) -> list[str]:
         """The units that are not services, in the order in which they are stopped."""
-        return [name for name in (self.broker, POSTGRES) if name in self.units]
+        return [name for name in (self.beside, self.broker, POSTGRES) if name in self.units]
 
     @property
     def services(self) -> list[str]:
-        return [name for name in self.units if name not in (self.broker, POSTGRES)]
+        return [name for name in self.units if name not in (self.beside, self.broker, POSTGRES)]
+
+
+@dataclass
+class WantedBroker:
+    """A wish to move to a broker that listens on these ports. ``wish`` tells one wish from another."""
+
+    wish: str
+    name: str
+    ports: dict[str, int]
 
 
 @dataclass
@@ -94,6 +130,7 @@ class StateDirectory:
         self.broker = path / "broker.json"
         self._written: Version | None = None
         self._wanted: tuple[Version | None, dict[str, Wanted]] = (None, {})
+        self._wanted_broker = path / "wanted-broker.json"
 
     def create(self) -> None:
         """Make the folder. Raises PlatformError when that cannot be done."""
@@ -187,8 +224,25 @@ class StateDirectory:
             replace(path, json.dumps({unit: asdict(wish) for unit, wish in (wishes | {name: new}).items()}, indent=1))
         return new
 
+    def want_broker(self, wanted: WantedBroker) -> None:
+        """Ask the supervisor to move there."""
+        replace(self._wanted_broker, json.dumps(asdict(wanted)))
+
+    def wanted_broker(self) -> WantedBroker | None:
+        """The newest wish that was not taken yet; it is taken now."""
+        if not self._wanted_broker.exists():
+            return None
+        with suppress(PlatformError):  # damaged: who wrote it is told by the silence, and asks again
+            wanted = read_json(self._wanted_broker, WantedBroker, "")
+            self._wanted_broker.unlink(missing_ok=True)
+            return wanted
+        self._wanted_broker.unlink(missing_ok=True)
+        return None
+
     def want_everything(self) -> None:
+        """As at a start: all that was asked for before is forgotten."""
         (self.path / "wanted.json").unlink(missing_ok=True)
+        self._wanted_broker.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """Delete all of this copy's files, but not the directories of other copies below it."""

@@ -1,6 +1,7 @@
 """What runs now: the supervisor's notes, checked against the process table and each service's /readyz."""
 
 import asyncio
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,20 +30,23 @@ def snapshot(directory: StateDirectory) -> dict[str, Any] | None:
         "services": {name: {"url": urls[name], **_unit(state, name), **answers[name]} for name in names},
         "postgres": {**_unit(state, POSTGRES), "dsns": {name: postgres.service_dsn(name) for name in names}},
         "broker": state.broker,
-        state.broker: _broker(state),
+        state.broker: _broker(state, state.broker, state.broker_url),
+        **({state.beside: _broker(state, state.beside, state.beside_url)} if state.beside else {}),
+        "beside": state.beside or None,
+        "move": asdict(state.move) if state.move else None,
     }
 
 
-def _broker(state: PlatformState) -> dict[str, Any]:
+def _broker(state: PlatformState, name: str, address: str) -> dict[str, Any]:
     """Under its own name in the document, as the other units are. ``bootstrap``: only of Kafka."""
-    url = urlsplit(state.broker_url)
+    url = urlsplit(address)
     bootstrap = {"bootstrap": url.netloc} if url.scheme == "kafka" else {}
-    unit = _unit(state, state.broker)
-    if (kind := kind_of(state.broker_url)) and not kind.runs:
+    unit = _unit(state, name)
+    if (kind := kind_of(address)) and not kind.runs:
         unit["status"] = "no broker"
-    elif state.phase == "ready" and state.broker not in state.units:
+    elif state.phase == "ready" and name not in state.units:
         unit["status"] = "elsewhere"
-    return {**unit, "url": state.broker_url, **bootstrap}
+    return {**unit, "url": address, **bootstrap}
 
 
 def _unit(state: PlatformState, name: str) -> dict[str, Any]:

@@ -214,6 +214,13 @@ def owned_directory(wanted: Path) -> Path:
     return target
 
 
+def placed_elsewhere(directory: Path) -> str:
+    """Where ``owned_directory`` has placed it, as a sentence; empty when it is where it was wanted."""
+    if not directory.is_symlink():
+        return ""
+    return f"The user {USER} cannot enter {directory.parent}: its data are in {directory.resolve()}."
+
+
 def _give_away(directory: Path, user: dict[str, Any]) -> None:
     """Make the user own all of it, 0700: an earlier start may have been under another user."""
     for path in (directory, *directory.rglob("*")):

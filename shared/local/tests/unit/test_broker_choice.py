@@ -94,3 +94,13 @@ def test_a_damaged_memory_is_a_sentence(directory: StateDirectory) -> None:
     directory.broker.write_text("{")
     with pytest.raises(PlatformError, match=r"broker\.json is damaged.*Delete it"):
         choose(None, directory, {})
+
+
+def test_a_move_that_is_under_way_goes_on_and_nothing_else_is_chosen(directory: StateDirectory) -> None:
+    under_way = Choice("nats", leaves="kafka")
+    remember(under_way, directory)
+    assert choose(None, directory, {}) == choose("nats", directory, {}) == under_way
+    assert "goes on" in changed(under_way, directory)
+    for asked, environment in (("kafka", {}), ("valkey", {}), (None, {"FTGO_BROKER_URL": URL})):
+        with pytest.raises(PlatformError, match=r"from Kafka to NATS is under way.*`ftgo up --broker nats`"):
+            choose(asked, directory, environment)

@@ -392,3 +392,69 @@ async def test_a_relay_is_not_ended_by_its_lease_that_cannot_be_given_back(world
     await relay.release()
     assert await world.execute("SELECT 1 FROM away WHERE expires_at > now()") != []
     await world.execute("ALTER TABLE away RENAME TO relay_lease")
+
+
+# -- the fence of generations ----------------------------------------------------------------------------------------
+
+
+async def test_who_has_heard_of_a_move_gets_the_shards_and_who_has_not_never_again(world: World) -> None:
+    early, late = Owner(world.engine), Owner(world.engine)
+    early.lease.generation = late.lease.generation = 1
+    assert await late.hold()
+    early.lease.generation = 2
+    assert not await early.hold()  # the other's lease has not ended
+    await world.lease_ends()
+    early.lease.forget()
+    assert await early.hold()
+    for _ in range(2):
+        await world.lease_ends()
+        late.lease.forget()
+        assert not await late.hold()
+    late.lease.generation = 2
+    assert await late.hold()
+    assert set(late.lease.held.values()) == {3}
+
+
+async def test_a_new_generation_is_written_before_anything_is_sent(world: World) -> None:
+    owner = Owner(world.engine)
+    owner.lease.generation = 1
+    assert await owner.hold()
+    assert owner.lease.sure
+    owner.lease.generation = 2
+    assert not owner.lease.sure
+    assert owner.lease.renew_in == 0
+    assert await owner.hold()
+    assert owner.lease.sure
+    assert set(owner.lease.held.values()) == {1}  # the same owner
+    assert [row[0] for row in await world.execute("SELECT DISTINCT generation FROM relay_lease")] == [2]
+
+
+async def test_a_generation_that_comes_while_the_lease_is_renewed_is_asked_for_once_more(world: World) -> None:
+    owner = Owner(world.engine)
+    owner.lease.generation = 1
+    async with begin(world.engine) as connection:
+        asking = asyncio.create_task(owner.lease.hold(connection))
+        await asyncio.sleep(0)
+        owner.lease.generation = 2
+        assert await asking
+        assert not owner.lease.sure
+        assert owner.lease.renew_in == 0
+
+
+async def test_a_relay_whose_broker_is_fixed_knows_no_fence_and_keeps_the_number(world: World) -> None:
+    moved, fixed = Owner(world.engine), Owner(world.engine)
+    moved.lease.generation = 7
+    assert await moved.hold()
+    await world.lease_ends()
+    assert await fixed.hold()
+    assert [row[0] for row in await world.execute("SELECT DISTINCT generation FROM relay_lease")] == [7]
+
+
+async def test_an_older_generation_neither_renews_nor_makes_a_shard(world: World) -> None:
+    """Of the shards that were taken in between it gets none, of the others all."""
+    old, new = Owner(world.engine), Owner(world.engine, [0, 1])
+    old.lease.generation, new.lease.generation = 1, 2
+    assert await new.hold()
+    await world.lease_ends()
+    assert await old.hold()
+    assert old.lease.held.keys() == set(range(2, SHARDS))

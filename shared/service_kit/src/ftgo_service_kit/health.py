@@ -29,9 +29,10 @@ async def readyz(request: Request) -> JSONResponse:
     so are dead letters, with the number of keys that wait behind them."""
     service = request.app.state.service
     database = await _database(service)
-    consumers = {c.name: "ok" if c.progress_ok else "waiting" for c in service.consumers}
+    consumers = {service.brokers.label(c): "ok" if c.progress_ok else "waiting" for c in service.consumers}
     ready = not service.stopping and database == "ok" and set(consumers.values()) <= {"ok"}
     parts: dict[str, Any] = {"database": database, "consumers": consumers, "relay": service.relay_state}
+    parts["broker"] = service.brokers.describe("relay" in service.parts)
     parts["http"] = service.connections.describe()
     if "worker" in service.parts:
         parts["deadLetters"] = service.dead_letters.counts

@@ -18,14 +18,15 @@ from ftgo_messaging import (
     MessageHandlers,
     Transactions,
     UnitOfWork,
-    transport_at,
 )
 from ftgo_messaging.consumer.consumer import Consumer
 from ftgo_messaging.outbox.bound import OutboxBound
+from ftgo_messaging.outbox.moving import NOBODY, Readers
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.table import SHARDS
 from ftgo_messaging.outbox.wake_up import Listener, Notifier
 from ftgo_messaging.runtime.errors import trace_of
+from ftgo_messaging.transports.port import Transport
 from ftgo_messaging.upkeep import retention
 from ftgo_messaging.upkeep.unresolved import Unresolved
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -35,6 +36,7 @@ from ftgo_service_kit.admin import admin_router
 from ftgo_service_kit.app import create_health_app
 from ftgo_service_kit.bearer import Bearer, read_public_key
 from ftgo_service_kit.body_limit import LimitBody
+from ftgo_service_kit.brokers import Brokers
 from ftgo_service_kit.connections import Connections
 from ftgo_service_kit.database import WRITES, Pools
 from ftgo_service_kit.head import HeadAsGet
@@ -47,6 +49,7 @@ from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
 from ftgo_service_kit.shared_reads import SharedReads
 from ftgo_service_kit.trace import Trace
+from ftgo_service_kit.watched import Watched
 
 log = structlog.get_logger("ftgo.service")
 
@@ -65,9 +68,12 @@ ALL_PARTS = frozenset(Part)
 
 
 class Service:
-    """Holds what the parts of a process share. ``bootstrap.py`` of each service fills in consumers, background, app."""
+    """Holds what the parts of a process share. ``bootstrap.py`` of each service fills in consumers, background, app.
 
-    def __init__(self, name: str, settings: ServiceSettings) -> None:
+    ``readers`` are the consumers of every channel of the system: they decide when a broker that is being left has been
+    read to its end. Needed with FTGO_BROKER_FILE."""
+
+    def __init__(self, name: str, settings: ServiceSettings, readers: Readers = NOBODY) -> None:
         self.name = name
         self.settings = settings
         self.pools = Pools(name, settings)
@@ -85,10 +91,11 @@ class Service:
             admit=self.outbox_bound.admit,
         )
         self.wake_up = WakeUp()
-        self.transport = transport_at(settings.broker_url)
-        self.publisher = self.transport.publisher(f"ftgo-{name}-relay")
+        self.brokers = Brokers(name, settings, readers)
+        self.transport = self.brokers.transport
+        self.publisher = self.brokers.publisher
         self._observed = ObservedPublisher(self.publisher)
-        self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up)
+        self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up, self.brokers.moving)
         self.notifier = Notifier(self.pools.upkeep)
         self.consumers: Sequence[Consumer] = ()
         self.dead_letters = Unresolved(self.pools.upkeep)
@@ -114,17 +121,21 @@ class Service:
 
     def read(self, handlers: MessageHandlers, *channels: Channel) -> None:
         """Let these handlers read the channels, as one more consumer."""
-        consumer = ChannelConsumer(
-            handlers.consumer,
-            channels,
-            handlers,
-            self.transactions,
-            self.transport,
-            instance=self.settings.instance,
-            max_records=self.settings.batch,
-            patience=self.settings.patience,
-        )
-        self.consumers = [*self.consumers, consumer]
+
+        def make(transport: Transport, broker: str) -> ChannelConsumer:
+            return ChannelConsumer(
+                handlers.consumer,
+                channels,
+                handlers,
+                self.transactions,
+                transport,
+                broker=broker,
+                instance=self.settings.instance,
+                max_records=self.settings.batch,
+                patience=self.settings.patience,
+            )
+
+        self.consumers = [*self.consumers, *self.brokers.read(make)]
 
     def attach(self, app: FastAPI) -> None:
         """Give the routes what they need, as ``request.app.state``."""
@@ -173,23 +184,33 @@ class Service:
         server = self._http_server()
         self.group_commit.start()
         relay = [asyncio.create_task(self.relay.run(), name="relay")] if Part.RELAY in self.parts else []
-        for consumer in self.consumers:
-            await consumer.start()
+        watched = Watched(self.consumers, Part.WORKER in self.parts)
+        self.consumers = watched.all
+        await watched.start()
         background = [asyncio.create_task(run(), name="background") for run in (*self.background, *self._hints())]
         if Part.API in self.parts:
             background.append(asyncio.create_task(self.outbox_bound.watch(), name="outbox bound"))
-        background += [asyncio.create_task(c.watch(), name=f"consumer {c.name}") for c in self.consumers]
+        background.append(asyncio.create_task(watched.run(), name="consumers"))
+        if self.brokers.moving is not None:
+            background.append(asyncio.create_task(self.brokers.follow(watched), name="brokers"))
+            if relay:
+                background.append(asyncio.create_task(self.brokers.moving.run(), name="moving"))
         http = asyncio.create_task(server.run_until_told(), name="http")
         log.info("service.started", port=self.settings.port)
         waiting = asyncio.create_task(stop.wait(), name="signal")
         parts = [http, *relay, *background, *self.group_commit.workers]
         await asyncio.wait([waiting, *parts], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        await self._stop(server, http, relay, background)
+        await self._stop(server, http, relay, background, watched)
         return stop.is_set()
 
     async def _stop(
-        self, server: HttpServer, http: Running, relay: Sequence[Running], background: Sequence[Running]
+        self,
+        server: HttpServer,
+        http: Running,
+        relay: Sequence[Running],
+        background: Sequence[Running],
+        watched: Watched,
     ) -> None:
         """From the outside in, so that nothing is cut off while it still brings work. At most 28 s in all."""
         self.stopping = True
@@ -199,7 +220,7 @@ class Service:
         for task in background:
             task.cancel()
         await asyncio.wait([http, *background], timeout=6)
-        await asyncio.gather(*(self._within(8, f"consumer {c.name}", c.stop()) for c in self.consumers))
+        await watched.stop()
         await self._within(5, "group commit", self.group_commit.stop())
         for task in relay:
             self.relay.stop()
@@ -207,7 +228,7 @@ class Service:
             task.cancel()
             await self._within(3, "relay", self._publish_the_rest())
         await self._within(2, "publisher", self.publisher.close())
-        await self._within(1, "transport", self.transport.close())
+        await self._within(1, "brokers", self.brokers.close())
         await self._within(1, "pools", self.pools.close())
         for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):

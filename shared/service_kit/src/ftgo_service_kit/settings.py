@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, FilePath, ValidationError, ValidationI
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ftgo_service_kit.bearer import read_public_key
+from ftgo_service_kit.broker_file import read_broker_file
 
 
 class ServiceSettings(BaseSettings):
@@ -26,8 +27,12 @@ class ServiceSettings(BaseSettings):
     relay_database_url: str | None = Field(default=None, pattern="^postgres(ql)?://.")
     # Connections for what clients ask. The other purposes have pools of fixed sizes: see database.py.
     pool_size: int = Field(default=4, ge=2, le=100)
-    # Its scheme says which broker. The short form is the address of a Kafka.
-    broker_url: str = Field(validation_alias=AliasChoices("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP"))
+    # Its scheme says which broker. The short form is the address of a Kafka. Not needed, and not looked at, with a file
+    # that names brokers and may name others while the process runs: see broker_file.py.
+    broker_file: Path | None = Field(default=None, validation_alias="FTGO_BROKER_FILE")
+    broker_url: str | None = Field(
+        default=None, validate_default=True, validation_alias=AliasChoices("FTGO_BROKER_URL", "FTGO_KAFKA_BOOTSTRAP")
+    )
     log_format: str = Field(default="json", pattern="^(json|console)$", validation_alias="FTGO_LOG_FORMAT")
     batch: int = Field(default=500, ge=1, le=5000, validation_alias="FTGO_BATCH")
     relay: Literal["polling", "log-tailing"] = Field(default="polling", validation_alias="FTGO_RELAY")
@@ -76,13 +81,24 @@ class ServiceSettings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _names_a_broker(cls, url: str) -> str:
+    def _names_a_broker(cls, url: str | None, given: ValidationInfo) -> str | None:
+        if given.data.get("broker_file", cls) is not None:  # there is one, or it was a bad one
+            return None
+        if url is None:
+            raise ValueError("Field required, or FTGO_BROKER_FILE")
         url = url if "://" in url else f"kafka://{url}"
         try:
             transport_at(url)
         except BrokerRefuses as error:
             raise ValueError(str(error)) from error
         return url
+
+    @field_validator("broker_file")
+    @classmethod
+    def _names_brokers(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            read_broker_file(path)
+        return path
 
     @field_validator("admin_key_file")
     @classmethod
@@ -117,6 +133,13 @@ class ServiceSettings(BaseSettings):
 S = TypeVar("S", bound=ServiceSettings)
 
 
+def _variable(cls: type[ServiceSettings], field: str) -> str:
+    """Of a value that was given, pydantic tells the variable; of one that was not, the field."""
+    known = cls.model_fields.get(field)
+    alias = None if known is None else known.validation_alias
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else field
+
+
 def read_settings(cls: type[S]) -> S:
     """The settings, or exit code 2 with a line for each variable that is missing or wrong."""
     try:
@@ -124,7 +147,7 @@ def read_settings(cls: type[S]) -> S:
     except ValidationError as error:
         prefix = cls.model_config.get("env_prefix", "")
         for problem in error.errors():
-            field = str(problem["loc"][0])
+            field = _variable(cls, str(problem["loc"][0]))
             name = field if field.isupper() else f"{prefix}{field}".upper()
             given = None if name.endswith("_URL") else os.environ.get(name)  # a URL holds a password
             sys.stderr.write(f"{name}: {problem['msg']}{f', not {given!r}' if given is not None else ''}\n")

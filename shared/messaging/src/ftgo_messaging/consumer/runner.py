@@ -45,7 +45,8 @@ class ChannelConsumer:
     (Kafka's static membership; elsewhere its leases).
     ``patience``: seconds without progress after which readiness says so and the subscription is begun anew.
     ``lease_seconds``: how long a member that was killed, and does not return, keeps its lanes, where the broker does
-    not assign them."""
+    not assign them.
+    ``broker`` names the broker, where a consumer may read several: it keeps their leases of lanes and metrics apart."""
 
     def __init__(
         self,
@@ -55,6 +56,7 @@ class ChannelConsumer:
         transactions: Transactions,
         transport: Transport,
         *,
+        broker: str = "",
         instance: str | None = None,
         max_records: int = 500,
         poison: Poison | None = None,
@@ -67,11 +69,12 @@ class ChannelConsumer:
         self.subscription = transport.subscription(name, channels, instance)
         processor = BatchProcessor(handlers, transactions, [c.name for c in channels if _parks(c, poison)])
         self._redriver = Redriver(processor)
-        self._progress = Progress(name, patience)
+        self._progress = Progress(name, patience, broker=broker)
         self._keeper: LaneKeeper | None = None
         if not transport.traits.assigns:
             lanes = [f"{channel}/{n}" for channel in self.channels for n in range(transport.lanes)]
-            leases = LaneLeases(name, lanes, lease_seconds, instance=instance)
+            of = f"{name}@{broker}" if broker else name
+            leases = LaneLeases(of, lanes, lease_seconds, instance=instance)
             self._keeper = LaneKeeper(leases, transactions.engine, self.subscription, self._interrupt)
         fence = None if self._keeper is None else self._keeper.fence
         self._reading = Reading(name, processor, self.subscription, self._progress, max_records, fence)

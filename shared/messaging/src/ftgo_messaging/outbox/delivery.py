@@ -17,6 +17,7 @@ from sqlalchemy import text
 from ftgo_messaging.messages import message as m
 from ftgo_messaging.messages.message import Message
 from ftgo_messaging.outbox.lease import Lease
+from ftgo_messaging.outbox.moving import Moving
 from ftgo_messaging.outbox.relay import RelayStatus
 from ftgo_messaging.outbox.stopped import Stopped
 from ftgo_messaging.runtime.connection import Connection
@@ -75,21 +76,38 @@ class Delivery:
     """Publishes and deletes for one relay. ``stopped`` knows the keys that have failed; ``status`` is told, and asked
     by others."""
 
-    def __init__(self, publisher: Publisher, lease: Lease) -> None:
+    def __init__(self, publisher: Publisher, lease: Lease, moving: Moving | None = None) -> None:
         self.stopped = Stopped()
         self.status = RelayStatus()
         self._publisher = publisher
         self._lease = lease
+        self._moving = moving
 
     async def deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
         """Publish the rows in this order, then delete what was confirmed. The rest stays.
 
-        Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted."""
+        Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted. During a move
+        to another broker what has to wait stays, and is counted as found."""
         failpoint("relay.selected")
+        if self._moving is None:
+            return await self._deliver(connection, rows)
+        async with self._moving.turn:
+            self._note_age(rows[0].message)
+            self._check_lease()
+            self._moving.entitle()
+            waiting = {row.position for row in rows if self._moving.waits(row.message)}
+            self.stopped.hold((r.message.channel, r.message.key) for r in rows if r.position in waiting)
+            now = [row for row in rows if row.position not in waiting]
+            return (await self._deliver(connection, now) if now else NOTHING)._replace(found=len(rows))
+
+    def _check_lease(self) -> None:
         if not self._lease.sure:
             # A pause between finding and sending: another relay may have published these rows, and later ones.
             self._lease.forget()
             raise LeaseLost("paused for longer than the lease: nothing was sent")
+
+    async def _deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
+        self._check_lease()
         self._note_age(rows[0].message)
         sent = await self._publish(connection, [r.message for r in rows])
         failpoint("relay.published")

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ftgo_messaging.outbox.delivery import NOTHING, LeaseLost, Round
 from ftgo_messaging.outbox.log_rows import LogRows
 from ftgo_messaging.outbox.log_stream import LogStream, StreamBroken
+from ftgo_messaging.outbox.moving import Moving
 from ftgo_messaging.outbox.opening import Opening
 from ftgo_messaging.outbox.polling import BACKLOG, PollingPublisher, rest_after
 from ftgo_messaging.outbox.reconciliation import Reconciliation, end_of_log, visible, written_log
@@ -50,9 +51,10 @@ class LogTailing:
         lease_seconds: float = 10.0,
         index: int = 0,
         of: int = 1,
+        moving: Moving | None = None,
     ) -> None:
         self._sweeper = PollingPublisher(
-            engine, publisher, wake_up, batch=batch, lease_seconds=lease_seconds, index=index, of=of
+            engine, publisher, wake_up, batch=batch, lease_seconds=lease_seconds, index=index, of=of, moving=moving
         )
         self.lease = self._sweeper.lease
         self.delivery = self._sweeper.delivery
@@ -236,7 +238,9 @@ class LogTailing:
             self.sweeping = False
             return result
         retry = self.delivery.stopped.next_attempt()
-        wait = 0.0 if result.done else min(patience, self._interval if retry is None else max(retry, 0.01))
+        wait = min(patience, self._interval if retry is None else max(retry, 0.01))
+        if result.done or result.found == self._batch:
+            wait = 0.0
         if stream is None:
             await self._wake_up.wait(wait)
             return result

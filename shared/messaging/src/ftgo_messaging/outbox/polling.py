@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from ftgo_messaging.messages.message import Message, renamed
 from ftgo_messaging.outbox.delivery import NOTHING, Delivery, LeaseLost, Round, Row
 from ftgo_messaging.outbox.lease import Lease
+from ftgo_messaging.outbox.moving import Moving
 from ftgo_messaging.outbox.relay import RelayStatus, WakeUp
 from ftgo_messaging.outbox.table import SHARDS, shards_of
 from ftgo_messaging.runtime.connection import Connection, connect
@@ -69,9 +70,12 @@ class PollingPublisher:
         lease_seconds: float = 10.0,
         index: int = 0,
         of: int = 1,
+        moving: Moving | None = None,
     ) -> None:
         self.lease = Lease(shards_of(index, of), lease_seconds)
-        self.delivery = Delivery(publisher, self.lease)
+        self.delivery = Delivery(publisher, self.lease, moving)
+        if moving is not None:
+            moving.serve(self.lease, self.delivery.stopped, wake_up)
         self._engine = engine
         self._wake_up = wake_up
         self._batch = batch

@@ -21,6 +21,10 @@ MOST_KEYS = 100
 """With more keys of one channel stopped it is the channel that is in trouble (never declared, no right to write):
 the channel waits as a whole, and what is left out stays a short list."""
 
+_HELD_SECONDS = 0.1
+MOST_HELD = 5000
+"""With more keys held, their channels are left out as a whole: a list that PostgreSQL compares each row with."""
+
 Key = tuple[str, str]
 """Channel and key."""
 
@@ -32,9 +36,10 @@ class Stopped:
         self._clock = clock
         self._attempts: Counter[tuple[str, str | None]] = Counter()
         self._until: dict[tuple[str, str | None], float] = {}
+        self._held: set[Key] = set()
 
     def __bool__(self) -> bool:
-        return bool(self._until)
+        return bool(self._until or self._held)
 
     def __len__(self) -> int:
         return len(self._until)
@@ -70,12 +75,27 @@ class Stopped:
                     del self._until[key], self._attempts[key]
                 self._wait((channel, None))
 
+    def hold(self, keys: Iterable[Key]) -> None:
+        """Leave them out until ``let_go``: nothing has failed, but it is not their turn."""
+        self._held.update(keys)
+
+    def let_go(self) -> None:
+        """Of all that are held; those whose turn it is not yet are found, and held, again."""
+        self._held.clear()
+
     def waiting(self) -> tuple[list[Key], list[str]]:
         """The keys, and the whole channels, whose time has not come yet."""
         now = self._clock()
         keys = [(c, k) for (c, k), until in self._until.items() if until > now and k is not None]
-        return keys, [c for (c, k), until in self._until.items() if until > now and k is None]
+        channels = [c for (c, k), until in self._until.items() if until > now and k is None]
+        held = self._held
+        if len(held) > MOST_HELD:
+            channels += {channel for channel, _ in held}
+            return keys, channels
+        return [*keys, *held], channels
 
     def next_attempt(self) -> float | None:
-        """Seconds until the first of them may be tried again."""
-        return max(0.0, min(self._until.values()) - self._clock()) if self._until else None
+        """Seconds until the first of them may be tried again. What is held may be let go at any moment."""
+        now = self._clock()
+        waits = [max(0.0, until - now) for until in self._until.values()] + [_HELD_SECONDS] * bool(self._held)
+        return min(waits, default=None)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     func,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSON
 
@@ -52,7 +53,8 @@ def outbox_table(metadata: MetaData) -> Table:
 
 
 def relay_lease_table(metadata: MetaData) -> Table:
-    """Who may publish a shard, and since which epoch. The epoch grows with every change of owner.
+    """Who may publish a shard, and since which epoch. The epoch grows with every change of owner. ``generation`` says
+    by which configuration of brokers it is published (``lease.Lease``).
 
     A row per shard, not one per group of shards: however a rollout mixes relays of one, two or four groups, a key
     never has two owners."""
@@ -63,6 +65,7 @@ def relay_lease_table(metadata: MetaData) -> Table:
         Column("owner", Text, nullable=False),
         Column("epoch", BigInteger, nullable=False),
         Column("expires_at", DateTime(timezone=True), nullable=False, server_default=func.now()),
+        Column("generation", BigInteger, nullable=False, server_default=text("0")),
     )
 
 

@@ -179,6 +179,15 @@ class MemoryTransport:
             self._broker.channels.setdefault(channel.name, set()).update(readers.get(channel.name, ()))
         return missing
 
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        self._broker.reach()
+        queues = self._broker.queues
+        return {
+            f"{channel}/{lane}": sum(len(queues.get((consumer, f"{channel}/{lane}"), ())) for consumer in consumers)
+            for channel, consumers in readers.items()
+            for lane in range(self.lanes)
+        }
+
     async def close(self) -> None: ...
 
 

@@ -166,4 +166,14 @@ class Transport(Protocol):
         when what exists differs: it is never changed; or when nobody reads commands or replies (``check_readers``)."""
         ...
 
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        """Of these channels, by their names with the consumers of each, for every lane (``CHANNEL/LANE``): how many
+        records its consumers have not settled yet, added up, those in somebody's hands included. 0 for a channel that
+        is not there, and for one without consumers. None: not known at this moment, ask again.
+
+        0 is a promise: nothing that was confirmed before the question will be given to these consumers any more, unless
+        one crashes before the broker has heard what it settled; then its database knows the ids. Raises TransientError
+        while the broker is away, and BrokerRefuses where it can never tell."""
+        ...
+
     async def close(self) -> None: ...

@@ -152,3 +152,6 @@ LANE_LEASES = (
     """,
 )
 """Who reads which lanes, for brokers that do not decide it themselves."""
+
+RELAY_GENERATIONS = ("ALTER TABLE relay_lease ADD COLUMN generation bigint NOT NULL DEFAULT 0",)
+"""By which configuration of brokers a shard is published, so that nobody publishes it by an older one."""

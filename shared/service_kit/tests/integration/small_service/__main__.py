@@ -5,7 +5,7 @@ import os
 import sys
 
 from fastapi import APIRouter, FastAPI, Request
-from ftgo_messaging import Channel, ChannelConsumer, DomainEvent, Kind, MessageHandlers, Operation, UnitOfWork, new_id
+from ftgo_messaging import Channel, DomainEvent, Kind, MessageHandlers, Operation, UnitOfWork, new_id
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.migrations import migrate
 from ftgo_service_kit.service import Part, Service
@@ -88,8 +88,8 @@ def main() -> None:
     if sys.argv[1:] == ["migrate"]:
         migrate("small_service", settings)
         return
-    service = Service("small", settings)
-    service.consumers = [ChannelConsumer("small", [NOTES], HANDLERS, service.transactions, service.transport)]
+    service = Service("small", settings, {NOTES.name: ["small"]})
+    service.read(HANDLERS, NOTES)
     app = create_app("Small", "For tests.")
     app.include_router(router)
     app.state.waiting, app.state.beside = False, 0

@@ -12,6 +12,7 @@ from ftgo_messaging.transports.activemq.link import Address, Link
 from ftgo_messaging.transports.activemq.names import declare
 from ftgo_messaging.transports.activemq.publisher import ActiveMqPublisher
 from ftgo_messaging.transports.activemq.subscription import ActiveMqSubscription
+from ftgo_messaging.transports.activemq.unread import unread
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Publisher, Subscription, Traits
 from ftgo_messaging.transports.readers import check_readers
@@ -53,6 +54,13 @@ class ActiveMq:
         finally:
             link.abort()
         return [name for name, new in made.items() if new]
+
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        link = await Link.connect(self._address)
+        try:
+            return await unread(link, readers, self.lanes)
+        finally:
+            link.abort()
 
     async def close(self) -> None:
         """Nothing is shared: publishers and subscriptions have connections of their own."""

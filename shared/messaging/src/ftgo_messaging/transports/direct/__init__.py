@@ -63,6 +63,10 @@ class DirectTransport:
         check_readers(channels, readers)
         return self._registry.declare({channel.name: readers.get(channel.name, ()) for channel in channels})
 
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        """Nothing is between sender and consumer: what was confirmed is committed."""
+        return {f"{channel}/{lane}": 0 for channel in readers for lane in range(self.lanes)}
+
     async def close(self) -> None:
         """Nothing is held: publishers and subscriptions have connections of their own."""
 

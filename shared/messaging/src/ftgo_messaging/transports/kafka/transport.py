@@ -11,6 +11,7 @@ from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
 from ftgo_messaging.transports.kafka.reach import passes, reach
 from ftgo_messaging.transports.kafka.subscription import SESSION_SECONDS, KafkaSubscription
 from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.kafka.unread import unread
 from ftgo_messaging.transports.lanes import LANES
 from ftgo_messaging.transports.port import BrokerRefuses, Traits
 from ftgo_messaging.transports.readers import check_readers
@@ -54,6 +55,16 @@ class KafkaTransport:
         try:
             await reach(self.bootstrap)
             return await ensure_topics(self.bootstrap, [c.name for c in channels], self.lanes, self._copies)
+        except (KafkaError, OSError) as error:
+            if passes(error):
+                raise TransientError(str(error) or type(error).__name__) from error
+            raise BrokerRefuses(str(error) or type(error).__name__) from error
+
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        """By the groups' committed offsets."""
+        try:
+            await reach(self.bootstrap)
+            return await unread(self.bootstrap, readers, self.lanes)
         except (KafkaError, OSError) as error:
             if passes(error):
                 raise TransientError(str(error) or type(error).__name__) from error

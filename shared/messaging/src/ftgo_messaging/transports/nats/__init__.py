@@ -12,6 +12,7 @@ from ftgo_messaging.transports.nats.connection import Address, Connection
 from ftgo_messaging.transports.nats.declaring import declare_readers, declare_stream
 from ftgo_messaging.transports.nats.publisher import MAX_BYTES, NatsPublisher
 from ftgo_messaging.transports.nats.subscription import NatsSubscription
+from ftgo_messaging.transports.nats.unread import unread
 from ftgo_messaging.transports.port import Traits, Transport
 from ftgo_messaging.transports.readers import check_readers
 
@@ -52,6 +53,13 @@ class NatsTransport:
         finally:
             await link.close()
         return made
+
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        link = await Connection(self._address, "unread").connect()
+        try:
+            return await unread(link, readers, self.lanes)
+        finally:
+            await link.close()
 
     async def close(self) -> None:
         """Nothing is shared: publishers and subscriptions close their own connections."""

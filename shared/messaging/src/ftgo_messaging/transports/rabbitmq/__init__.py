@@ -62,6 +62,12 @@ class RabbitTransport:
         async with connected(self._url, "declare") as connection, Topology(connection, self.lanes) as topology:
             return [c.name for c in channels if await topology.declare(c.name, readers.get(c.name, ()))]
 
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        raise BrokerRefuses(
+            "RabbitMQ does not tell what its consumers have in hand, so nobody knows when a lane has been read to its "
+            "end: stop what sends, wait until the queues are empty, stop the rest, and start on the other broker."
+        )
+
     async def close(self) -> None:
         """Nothing is shared."""
 

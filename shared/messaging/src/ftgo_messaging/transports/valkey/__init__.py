@@ -27,6 +27,7 @@ from ftgo_messaging.transports.valkey.publisher import MAX_BYTES, ValkeyPublishe
 from ftgo_messaging.transports.valkey.server import PATIENCE, Address, connect, parse, reach
 from ftgo_messaging.transports.valkey.streams import examine, make
 from ftgo_messaging.transports.valkey.subscription import ValkeySubscription
+from ftgo_messaging.transports.valkey.unread import unread
 
 log = structlog.get_logger("ftgo.valkey")
 
@@ -68,6 +69,14 @@ class ValkeyTransport:
                 for wrong in await examine(client):
                     log.warning("server.settings", address=str(self._address), wrong=wrong)
                 return await make(client, {x.name: readers.get(x.name, ()) for x in channels}, self._address.lanes)
+        finally:
+            await client.aclose()
+
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        client = connect(self._address, "unread")
+        try:
+            async with reach(self._address, PATIENCE):
+                return await unread(client, readers, self._address.lanes)
         finally:
             await client.aclose()
 
