@@ -104,8 +104,8 @@ k8s-try: .venv/ready ## the manifests on a real cluster: make k8s-try, or with K
 compose-up: ## start everything in Docker (BROKER=nats, too), and say beforehand what would stand in the way
 	@BROKER=$(BROKER) compose/up
 
-compose-check: .venv/ready ## build the containers and go through the journeys (needs Docker)
-	@e2e-tests/compose/run
+compose-check: .venv/ready ## build the containers and go through the journeys (needs Docker; BROKER=nats: on that one)
+	@$(if $(filter-out kafka,$(BROKER)),e2e-tests/compose/brokers $(BROKER),e2e-tests/compose/run)
 
 LOCK = $(RUN) uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 

@@ -1,8 +1,10 @@
-"""Kafka's and ActiveMQ's jars: Maven coordinates in ``NAME.lock``, fetched by jgo, verified by SHA-256 at every start.
+"""The jars of Kafka, ActiveMQ and ElasticMQ: Maven coordinates in ``NAME.lock``, fetched by jgo.
+
+Each is verified by its SHA-256 at every start.
 
 jgo knows where Maven repositories are (its own settings file may name others) and keeps what it downloads. The lock
 file makes two starts of one release run the same bytes, and spares the first start the walk through 200 POM files.
-``python -m ftgo_local.jars FOLDER NAME`` fetches; ``python -m ftgo_local.jars lock`` writes both files anew.
+``python -m ftgo_local.jars FOLDER NAME`` fetches; ``python -m ftgo_local.jars lock`` writes all files anew.
 """
 
 import fcntl
@@ -25,6 +27,8 @@ ACTIVEMQ = [f"org.apache.activemq:activemq-{part}:{ACTIVEMQ_VERSION}" for part i
 ACTIVEMQ += [f"org.apache.activemq:activemq-console:{ACTIVEMQ_VERSION}"]
 ACTIVEMQ_LOG_BACKEND = "org.slf4j:slf4j-jdk14:2.0.18"
 """Of the version of SLF4J that ActiveMQ brings; it writes to the standard error, and is a part of Java otherwise."""
+ELASTICMQ_VERSION = "1.7.1"
+ELASTICMQ = f"org.elasticmq:elasticmq-server_2.13:{ELASTICMQ_VERSION}"
 LOG_BACKEND = "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3"
 """Kafka logs through SLF4J and leaves the choice of a backend to whoever runs it; its own archive carries this one."""
 LOCKS = Path(__file__).parent
@@ -129,7 +133,7 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
 
 
 def write_lock() -> None:
-    """Write both files: the SHA-256 of each jar that the two brokers need."""
+    """Write all files: the SHA-256 of each jar that a broker needs."""
     import jgo
 
     # Apart from each other: resolved together, the logger's parent POM would set the versions of Kafka's dependencies.
@@ -137,6 +141,7 @@ def write_lock() -> None:
     _write_lock("kafka", f"Kafka {KAFKA_VERSION}", kafka)
     activemq = [artifact for part in ACTIVEMQ for artifact in jgo.resolve(part)]
     _write_lock("activemq", f"ActiveMQ {ACTIVEMQ_VERSION}", [*activemq, jgo.resolve(ACTIVEMQ_LOG_BACKEND)[0]])
+    _write_lock("elasticmq", f"ElasticMQ {ELASTICMQ_VERSION}", jgo.resolve(ELASTICMQ))
 
 
 def _write_lock(name: str, title: str, artifacts: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ PACKAGES = {
     "rediss": "valkey",
     "nats": "nats",
     "tls": "nats",
+    "sqs": "aws",
     "http+static": "direct",
     "memory": "memory",
 }
