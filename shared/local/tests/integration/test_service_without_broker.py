@@ -110,6 +110,9 @@ async def test_a_wrong_password_ends_it_with_a_sentence(broker: Server, postgres
 
 
 async def test_a_broker_that_is_away_is_waited_for(broker: Server, postgres: Postgres, folder: Path) -> None:
+    await broker.start()
+    await declare(broker)
+    await asyncio.to_thread(broker.stop)
     async with consumer_service(postgres, broker.url, folder) as service, httpx.AsyncClient(trust_env=False) as client:
 
         async def told() -> None:
@@ -119,6 +122,5 @@ async def test_a_broker_that_is_away_is_waited_for(broker: Server, postgres: Pos
         assert f"127.0.0.1:{broker.port}" in said(service, "is away")[0]
         assert (await client.get(f"{service.url}/readyz")).status_code == 503
         await broker.start()
-        await declare(broker)
         await service.wait_until_ready(60)
         assert "Traceback" not in service.log.read_text()

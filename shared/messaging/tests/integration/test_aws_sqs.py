@@ -244,7 +244,7 @@ async def test_another_number_of_lanes_is_refused(wire: Wire, server: ElasticMQ)
     channel = await wire.channel("reader")
     other = transport(f"{server.url}&lanes=5")
     with pytest.raises(BrokerRefuses, match=r"has 12 lanes in SQS .*, not 5: set lanes=12 in FTGO_BROKER_URL"):
-        await other.declare([channel], {})
+        await other.declare([channel], {channel.name: [wire.name("reader")]})
     with pytest.raises(BrokerRefuses, match="12 lanes"):
         await other.subscription("reader", [channel]).open()
 

@@ -28,6 +28,7 @@ from ftgo_messaging.transports.aws.sqs.publisher import MAX_BYTES, SqsPublisher
 from ftgo_messaging.transports.aws.sqs.queues import declare
 from ftgo_messaging.transports.aws.sqs.subscription import SqsSubscription
 from ftgo_messaging.transports.port import Traits
+from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
     name="sqs",
@@ -57,6 +58,7 @@ class SqsTransport:
         return SqsSubscription(self._address, consumer, [channel.name for channel in channels], instance)
 
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> Sequence[str]:
+        check_readers(channels, readers)
         link = Link(self._address, "sqs", "declare")
         try:
             return [x.name for x in channels if await declare(link, x.name, readers.get(x.name, ()))]
