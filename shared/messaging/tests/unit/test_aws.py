@@ -1,15 +1,19 @@
 """How the AWS adapter says what is wrong: each one sentence with cause and cure, and no credentials in it."""
 
+import re
 import sys
 
 import pytest
 from botocore.exceptions import ClientError
+from ftgo_messaging.messages.message import Message
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports import transport_at
 from ftgo_messaging.transports.aws import client
 from ftgo_messaging.transports.aws.address import parse
 from ftgo_messaging.transports.aws.client import Gone, Link
 from ftgo_messaging.transports.aws.sqs.names import channel_queue, lane_queue, prefix_of, token
+from ftgo_messaging.transports.aws.sqs.publisher import _text
+from ftgo_messaging.transports.cloudevents import from_envelope
 from ftgo_messaging.transports.port import BrokerRefuses
 
 
@@ -145,6 +149,15 @@ NAMES = [
     ),
     *("suite.01a216e5-0e53-7009-aa4c-49e97f209f85", "suite.01a216e5-0e53-7009-aa4c-49e97f209f86"),
 ]
+
+
+def test_an_envelope_has_only_characters_that_sqs_takes_and_is_read_as_it_was() -> None:
+    odd = "\ufffe \uffff \x00 \x1f \x7f \\ufffe 🐎"
+    sent = Message("1", "channel", odd, {"id": "1", "odd": odd}, bytes(range(256)))
+    text = _text(sent)
+    assert re.fullmatch("[\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+", text)
+    key, headers, body, defect = from_envelope(text.encode())
+    assert (key, dict(headers), body, defect) == (odd.encode(), {"id": b"1", "odd": odd.encode()}, sent.body, "")
 
 
 def test_names_of_queues_are_valid_and_apart() -> None:

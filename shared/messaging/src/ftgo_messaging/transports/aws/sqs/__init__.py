@@ -7,9 +7,9 @@ member that was paused work at records that another one has already. A member ha
 
 **Publish and subscribe.** The publisher sends to the queue of each reader, and looks every 2 s which there are: the
 names of the queues say it. A message is confirmed when all of them have it; otherwise the relay sends it again, and
-who has it already drops it by its id. No SNS: its FIFO topics take 256 KiB, could not be shown here with an order (no
-emulation has them together with FIFO queues that keep it), and would add a third thing that can be declared otherwise.
-What that costs: a request for each ten messages and reader, where SNS would take one.
+who has it already drops it by its id. No SNS: a FIFO topic would be a third thing that can be declared otherwise (its
+largest message is 256 KiB unless it was made for 1 MiB), and no emulation that runs here has it together with FIFO
+queues that keep their order. What that costs: a request for each ten messages and reader, where SNS would take one.
 
 **Form.** CloudEvents' structured mode, one JSON document: SQS has ten attributes for a message, and no bytes but text.
 

@@ -21,8 +21,8 @@ from ftgo_messaging.transports.port import BrokerRefuses, Sent
 log = structlog.get_logger("ftgo.sqs")
 
 LARGEST = 1_048_576
-"""Bytes of a message, and of all in a request. SQS takes 1 MiB (until August 2025 it was 256 KiB):
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
+"""Bytes of a message, and of all in a request. SQS takes 1 MiB where the queue was made for it, as ours are:
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html (``MessageBody``)"""
 MAX_BYTES = 750_000
 """That as an envelope are a million, and leave room for headers that are longer there."""
 _MOST = 10

@@ -12,8 +12,12 @@ from ftgo_messaging.transports.port import BrokerRefuses
 
 LOOK_SECONDS = 2.0
 """So long at most a publisher goes by what it has seen: then it looks again which readers a channel has."""
-_RETENTION_SECONDS = 14 * 24 * 3600
-"""The longest that SQS knows."""
+_ATTRIBUTES = {
+    "FifoQueue": "true",
+    "MaximumMessageSize": str(1_048_576),
+    "MessageRetentionPeriod": str(14 * 24 * 3600),
+}
+"""The largest and the longest that SQS knows: without the size it may be 256 KiB."""
 _AT_ONCE = 12
 _CHANNEL = re.compile(r"(\d+)-lanes\.fifo")
 _LANE = re.compile(r"(.+)--(\d+)\.fifo")
@@ -93,7 +97,7 @@ async def _make(link: Link, names: Iterable[str]) -> None:
             await link.ask(
                 "create_queue",
                 QueueName=name,
-                Attributes={"FifoQueue": "true", "MessageRetentionPeriod": str(_RETENTION_SECONDS)},
+                Attributes=_ATTRIBUTES,
             )
 
     await asyncio.gather(*(make(name) for name in names))
