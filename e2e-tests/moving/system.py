@@ -16,10 +16,14 @@ from ftgo_local.scenes.control import Control
 from ftgo_local.services import SERVICES
 from ftgo_local.state import StateDirectory
 from ftgo_messaging.transports import transport_at
+from ftgo_messaging.transports.port import BrokerRefuses
 from topology import SUBSCRIPTIONS
 from witness import DatabaseWitness, read_tables
 
 PORT_OFFSET = int(os.environ.get("FTGO_MOVING_PORT_OFFSET", "700"))
+
+STILL = 6
+"""So often in a row nothing is to be seen in the databases, where the broker cannot tell what is under way."""
 
 
 class System:
@@ -32,6 +36,7 @@ class System:
         self.control = Control(self.state)
         self.urls: Mapping[str, str] = {}
         self._witnesses: list[DatabaseWitness] = []
+        self._still = 0
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("FTGO_BROKER")},
             "FTGO_STATE_DIR": str(path),
@@ -85,9 +90,14 @@ class System:
         transport = transport_at(self.control.state.broker_url)
         try:
             left = {lane: count for lane, count in (await transport.unread(READERS)).items() if count != 0}
+            found += [f"{lane}: {count} unread" for lane, count in left.items()]
+        except BrokerRefuses:  # it cannot tell
+            self._still = 0 if found else self._still + 1
+            if self._still < STILL:
+                found.append("nothing to be seen, but it may be under way")
         finally:
             await transport.close()
-        return [*found, *(f"{lane}: {count} unread" for lane, count in left.items())]
+        return found
 
     async def keep_evidence(self, unrest: list[str]) -> None:
         """Write down what the checker reads."""

@@ -107,10 +107,9 @@ def test_while_lanes_wait_both_are_there_and_a_move_that_was_broken_off_is_gone_
     first = move(up, "valkey")
     eventually(lambda: state_of(up).move and "lanes" in state_of(up).move.waits_for, "lanes wait", 30)
     first.send_signal(signal.SIGINT)
-    out, err = first.communicate(timeout=20)
+    _, err = first.communicate(timeout=20)
     assert first.returncode == 1
     assert "It goes on moving to Valkey in the background." in err
-    assert "order: 2 lanes wait until NATS is read" in out
     status = up.status()
     assert (status["broker"], status["beside"]) == ("valkey", "nats")
     assert {status[name]["status"] for name in ("valkey", "nats")} == {"running"}
@@ -140,7 +139,7 @@ def test_while_lanes_wait_both_are_there_and_a_move_that_was_broken_off_is_gone_
     assert set(state_of(up).infrastructure) == {"valkey", "nats", "postgres"}
 
     held.unlink()
-    code, out, err = moved(up, "valkey")
+    code, _, err = moved(up, "valkey")
     assert code == 0 or "is Valkey already" in err, err
     eventually(lambda: addresses(up)["read"] == [], "the old broker is let go", 10)
     assert "nats" not in state_of(up).units
