@@ -7,7 +7,7 @@ RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow test-brokers check docs k8s-check \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow test-brokers brokers check docs k8s-check \
 	k8s-try compose-up compose-check lock clean
 
 help: ## list the verbs
@@ -84,6 +84,9 @@ test-slow: .venv/ready ## every failpoint in every way, a rolling restart, outag
 
 test-brokers: .venv/ready ## the transports' promises and the journeys, on every broker that starts here (or BROKER=...)
 	@$(PY) e2e-tests/brokers/run.py $(BROKER) -- $(ARGS)
+
+brokers: .venv/ready ## measure every broker that starts here, write docs/brokers.md (ARGS="--only nats,valkey", --long, --system)
+	@$(PY) e2e-tests/brokers/measure.py $(ARGS)
 
 check: .venv/ready ## lint, import rules, types
 	$(RUN) ruff check .
