@@ -7,7 +7,7 @@ RUN := $(PY) -P -m
 DISTS := shared/messaging shared/contracts shared/service_kit shared/local \
 	services/order services/consumer services/kitchen services/accounting
 
-.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow test-brokers test-emulations check docs k8s-check \
+.PHONY: help up down reset status logs doctor demo bench bench-scaling bench-relay chaos chaos-selftest mutants test test-slow test-brokers test-emulations brokers check docs k8s-check \
 	k8s-try compose-up compose-check lock clean
 
 help: ## list the verbs
@@ -87,6 +87,9 @@ test-brokers: .venv/ready ## the transports' promises and the journeys, on every
 
 test-emulations: .venv/ready ## the journeys of orders on an emulation of the AWS API (SQS)
 	@$(PY) e2e-tests/emulations/run.py -- $(ARGS)
+
+brokers: .venv/ready ## measure every broker that starts here, write docs/brokers.md (ARGS="--only nats,valkey", --long, --system)
+	@$(PY) e2e-tests/brokers/measure.py $(ARGS)
 
 check: .venv/ready ## lint, import rules, types
 	$(RUN) ruff check .

@@ -26,7 +26,7 @@ WARM_SECONDS = 5.0
 """Until statements are prepared, connections are open and the broker's compiler has seen the work."""
 
 
-def _ms(latencies: Sequence[float]) -> dict[str, float]:
+def milliseconds(latencies: Sequence[float]) -> dict[str, float]:
     if len(latencies) < 2:
         return {}
     cuts = statistics.quantiles(latencies, n=100)
@@ -46,8 +46,8 @@ async def _phase(system: Deployment, load: Awaitable[Run]) -> dict[str, Any]:
         "drained": run.drained,
         "accepted_per_s": round(run.accepted_per_second, 1),
         "settled_per_s": round(run.settled_per_second, 1) if run.drained else None,
-        "post_ms": _ms(run.posts),
-        "settled_ms": _ms(run.settlements),
+        "post_ms": milliseconds(run.posts),
+        "settled_ms": milliseconds(run.settlements),
         "cpu_ms_per_order": {
             "system": round(cpu.system * 1000 / orders, 2),
             "python": round(cpu.python * 1000 / orders, 2),

@@ -19,26 +19,31 @@ SERVICES = ("consumer", "kitchen", "accounting", "order")
 class Deployment:
     """``with Deployment(700) as system``: four services, PostgreSQL and Kafka on ports of their own, with empty data.
 
-    ``environment`` is added to that of all processes. Loopback only, as everything that ``ftgo`` starts."""
+    ``environment`` is added to that of all processes. ``broker`` is one that ``ftgo up`` can start; ``bootstrap`` is
+    there on Kafka only. Loopback only, as everything that ``ftgo`` starts."""
 
-    def __init__(self, port_offset: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, port_offset: int, environment: Mapping[str, str] | None = None, *, broker: str = "kafka"
+    ) -> None:
         self._offset = port_offset
+        self._broker = broker
         self._extra = dict(environment or {})
 
     def __enter__(self) -> "Deployment":
         self.directory = Path(tempfile.mkdtemp(prefix="ftgo-bench-"))
         try:
-            self._ftgo("up", "--detach")
+            self._ftgo("up", "--detach", "--broker", self._broker)
             status: dict[str, Any] = json.loads(self._ftgo("status", "--json"))
         except BaseException:
             self._stop()
             raise
         self.ports = {name: int(status["services"][name]["url"].rsplit(":", 1)[1]) for name in SERVICES}
         self.pids: dict[str, int] = {name: status["services"][name]["pid"] for name in SERVICES}
-        self.pids |= {name: status[name]["pid"] for name in ("postgres", "kafka")}
-        self.bootstrap: str = status["kafka"]["bootstrap"]
+        self.pids |= {name: pid for name in ("postgres", self._broker) if (pid := status[name].get("pid"))}
+        self.bootstrap: str = status[self._broker].get("bootstrap", "")
         postgres = Platform(self.directory, port_offset=self._offset).postgres
         self.superuser_dsn = postgres.dsn()
+        self.order_dsn = postgres.dsn("ftgo_order")
         self.postgres_log = postgres.log
         return self
 

@@ -1,4 +1,4 @@
-"""Places orders over HTTP and watches, on the topic order.events, when each one is settled.
+"""Places orders over HTTP and watches when each one is settled.
 
 Times are those of the generator. A latency counts from the moment at which the order was *meant* to be sent, so that a
 system that keeps the generator waiting cannot hide it.
@@ -7,6 +7,7 @@ system that keeps the generator waiting cannot hide it.
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -14,15 +15,14 @@ from types import TracebackType
 
 import httpx
 import msgspec
-from aiokafka import AIOKafkaConsumer
 from connection import Connection
 from deployment import Deployment
+from settlements import Settlements, Source, of_events
 
 CONSUMERS = 200
 CONNECTIONS = 64
 DRAIN_SECONDS = 60.0
 READY_SECONDS = 60.0
-_SETTLED = {b"ftgo.order.OrderApproved": True, b"ftgo.order.OrderRejected": False}
 
 
 class _Created(msgspec.Struct, rename="camel"):
@@ -64,8 +64,10 @@ class Run:
 class Load:
     """``async with Load(system) as load``: consumers with high limits and a restaurant exist, Order knows them."""
 
-    def __init__(self, system: Deployment) -> None:
+    def __init__(self, system: Deployment, settlements: Source = of_events) -> None:
         self._system = system
+        self._settlements = settlements
+        self._ends = AsyncExitStack()
         self._run = Run()
         self._waiting: dict[str, tuple[float, asyncio.Future[None]]] = {}
         self._early: dict[str, tuple[float, bool]] = {}
@@ -77,10 +79,8 @@ class Load:
         await self._register()
         for _ in range(CONNECTIONS):
             self._free.put_nowait(await Connection.open(self._system.ports["order"]))
-        self._events = AIOKafkaConsumer("order.events", bootstrap_servers=self._system.bootstrap)  # in no group
-        await self._events.start()
-        await self._events.seek_to_end()
-        self._watching = asyncio.create_task(self._watch())
+        settled = await self._ends.enter_async_context(self._settlements(self._system))
+        self._watching = asyncio.create_task(self._watch(settled))
         return self
 
     async def __aexit__(
@@ -88,7 +88,7 @@ class Load:
     ) -> None:
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
-        await self._events.stop()
+        await self._ends.aclose()
         while not self._free.empty():
             self._free.get_nowait().close()
 
@@ -163,12 +163,8 @@ class Load:
             self._settle(order_id, *self._early.pop(order_id))
         return settled
 
-    async def _watch(self) -> None:
-        async for record in self._events:
-            approved = next((_SETTLED.get(value) for name, value in record.headers if name == "ce_type"), None)
-            if approved is None:
-                continue
-            order_id = record.key.decode()
+    async def _watch(self, settled: Settlements) -> None:
+        async for order_id, approved in settled:
             if order_id in self._waiting:
                 self._settle(order_id, time.perf_counter(), approved)
             else:  # faster than the answer to its POST

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +22,8 @@ JOURNEYS = ROOT / "e2e-tests/journeys"
 MEMORY = "memory"
 """No broker, and no journeys: the transport of the library's own tests."""
 
+PASSED, FAILED = "passed", "failed"
+
 
 @dataclass
 class Result:
@@ -33,6 +35,8 @@ class Result:
     skipped: int = 0
     seconds: float = 0.0
     reasons: set[str] = field(default_factory=set)
+    outcomes: dict[str, str] = field(default_factory=dict)
+    """Of each test by its name: passed, failed, or why it was skipped."""
 
     def __str__(self) -> str:
         skipped = f", {self.skipped} skipped" if self.skipped else ""
@@ -40,12 +44,14 @@ class Result:
         return f"{self.passed} passed, {self.failed} failed{skipped} in {self.seconds:.0f} s{broken}"
 
 
-def pytest(broker: str, files: Iterable[Path], more: Sequence[str]) -> Result:
-    """Its output is shown as it comes."""
+def pytest(
+    broker: str, files: Iterable[Path], more: Sequence[str], settings: Mapping[str, str] | None = None
+) -> Result:
+    """Its output is shown as it comes. ``settings`` are added to the environment."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-P", "-m", "pytest", "-q", "--timeout", "300", f"--junitxml={report}", *more]
-        environment = {**os.environ, "FTGO_BROKER": broker}
+        environment = {**os.environ, "FTGO_BROKER": broker, **(settings or {})}
         began = time.monotonic()
         done = subprocess.run([*command, *map(str, files)], cwd=ROOT, env=environment, check=False)
         return read(report, done.returncode, time.monotonic() - began)
@@ -60,10 +66,14 @@ def read(report: Path, code: int, seconds: float) -> Result:
         if skipped is not None:
             result.skipped += 1
             result.reasons.add(skipped.get("message", ""))
+            outcome = skipped.get("message", "")
         elif case.find("failure") is not None or case.find("error") is not None:
             result.failed += 1
+            outcome = FAILED
         else:
             result.passed += 1
+            outcome = PASSED
+        result.outcomes[case.get("name", "")] = outcome
     return result
 
 

@@ -1,8 +1,8 @@
 """Each test of the conformance suite can fail: for every fault that is planted here into the memory broker, the test
 that is named beside it does. Without a fault the same broker passes them all.
 
-Tests that need members in other processes are not among them, since nobody else reaches a broker in this process; nor
-are those that need a database.
+Tests that need members in other processes or a database have theirs in tests/integration:
+test_transport_suite_finds_in_processes.py and test_transport_suite_finds_in_services.py.
 """
 
 import asyncio

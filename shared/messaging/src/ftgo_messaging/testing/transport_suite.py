@@ -17,6 +17,7 @@ import pytest
 from ftgo_messaging.testing.suite.faults import Faults
 from ftgo_messaging.testing.suite.fidelity import Fidelity
 from ftgo_messaging.testing.suite.hands import Hands
+from ftgo_messaging.testing.suite.hardships import Hardships
 from ftgo_messaging.testing.suite.kinds import KindsOfChannel
 from ftgo_messaging.testing.suite.members import OnServer, Subject, Wire
 from ftgo_messaging.testing.suite.order import Order
@@ -32,7 +33,7 @@ class ServiceDatabases(Protocol):
     async def create_service_databases(self, services: Iterable[str]) -> dict[str, str]: ...
 
 
-class TransportSuite(KindsOfChannel, Readers, Fidelity, Order, Hands, Faults, Services):
+class TransportSuite(KindsOfChannel, Readers, Fidelity, Order, Hands, Faults, Services, Hardships):
     """All tests. ``subject`` is a fixture of the subclass (``OnServer`` makes one of a server of ``ftgo_local``)."""
 
     away_seconds = float(os.environ.get("FTGO_BROKER_AWAY", "5"))
@@ -40,8 +41,8 @@ class TransportSuite(KindsOfChannel, Readers, Fidelity, Order, Hands, Faults, Se
     """Messages of 1 kB before a slow handler."""
     most_growth = 50_000_000
     """Bytes by which its process may grow: those that wait are twice as many, at least."""
-    per_entity = 60
-    """Numbered messages about each of forty things, while members come and go."""
+    per_entity = int(os.environ.get("FTGO_BROKER_PER_ENTITY", "60"))
+    """Numbered messages about each of forty things, while members come and go. 2500: a hundred thousand."""
     handover_seconds = 1.0
     patience = 30.0
 

@@ -3,5 +3,5 @@
 import pytest
 
 # Before they are imported, so that a failed assertion tells its values.
-for _part in ("demands", "faults", "fidelity", "hands", "kinds", "order", "services"):
+for _part in ("demands", "faults", "fidelity", "hands", "hardships", "kinds", "order", "services"):
     pytest.register_assert_rewrite(f"{__name__}.{_part}")

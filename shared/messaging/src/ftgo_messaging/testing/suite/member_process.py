@@ -15,7 +15,7 @@ from typing import Any
 
 from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.messages.message import Kind
-from ftgo_messaging.testing.suite.members import Member, Wire, lanes_of
+from ftgo_messaging.testing.suite.members import Member, Wire, lanes_of, package_of
 from ftgo_messaging.transports.port import Transport
 
 PROGRAM = "ftgo_messaging.testing.suite.member_process"
@@ -24,10 +24,7 @@ PROGRAM = "ftgo_messaging.testing.suite.member_process"
 @asynccontextmanager
 async def member_process(wire: Wire, do: str, **settings: Any) -> AsyncIterator[asyncio.subprocess.Process]:
     """It does what is named so below, and writes JSON lines to its standard output. Killed at the end."""
-    package = type(wire.transport()).__module__
-    while not hasattr(importlib.import_module(package), "transport"):
-        package = package.rpartition(".")[0]
-    settings |= {"do": do, "package": package, "url": wire.subject.url}
+    settings |= {"do": do, "package": package_of(wire.transport()), "url": wire.subject.url}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", PROGRAM, json.dumps(settings), stdout=asyncio.subprocess.PIPE
     )

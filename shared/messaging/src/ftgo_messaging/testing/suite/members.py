@@ -1,6 +1,7 @@
 """What the conformance suite works with: channels, senders and members on one broker."""
 
 import asyncio
+import importlib
 import random
 import time
 from collections import Counter
@@ -232,3 +233,11 @@ class Wire:
 
 def lanes_of(channels: Sequence[Channel]) -> list[str]:
     return [f"{channel.name}/{lane}" for channel in channels for lane in range(LANES)]
+
+
+def package_of(transport: Transport) -> str:
+    """The package with a function ``transport`` that makes another one of it from a URL: for other processes."""
+    package = type(transport).__module__
+    while not hasattr(importlib.import_module(package), "transport"):
+        package = package.rpartition(".")[0]
+    return package

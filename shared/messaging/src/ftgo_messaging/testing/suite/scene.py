@@ -4,6 +4,7 @@ As a program, one member of it, until SIGTERM: python -m ftgo_messaging.testing.
 """
 
 import asyncio
+import importlib
 import json
 import signal
 import sys
@@ -28,6 +29,7 @@ from ftgo_messaging.testing.suite.members import Wire
 from ftgo_messaging.transaction.transactions import Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 from ftgo_messaging.transports import transport_at
+from ftgo_messaging.transports.port import Transport
 from ftgo_messaging.upkeep.tables import messaging_tables
 
 PROGRAM = "ftgo_messaging.testing.suite.scene"
@@ -125,8 +127,10 @@ async def service_process(**settings: str) -> AsyncIterator[asyncio.subprocess.P
         await process.wait()
 
 
-async def _main(url: str, dsn: str, consumer: str, channel: str, member: str) -> None:
-    engine, transport = engine_of(dsn), transport_at(url)
+async def _main(url: str, dsn: str, consumer: str, channel: str, member: str, package: str = "") -> None:
+    """``package``: of the transport, where the scheme of the URL does not tell it."""
+    engine = engine_of(dsn)
+    transport: Transport = importlib.import_module(package).transport(url) if package else transport_at(url)
     reads = Steps(Channel(channel, Kind.COMMAND, key=lambda command: str(command.key)))
     handlers, transactions = reads.handlers(consumer, member), Transactions(engine, "suite")
     running = ChannelConsumer(

@@ -1,10 +1,6 @@
-"""Whole services on the broker: conversations, poison, members that are killed and paused. With PostgreSQL."""
+"""Whole services on the broker: conversations, and what cannot be handled. With PostgreSQL."""
 
 import asyncio
-import random
-import signal
-from collections import Counter
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -24,17 +20,13 @@ from ftgo_messaging.runtime.connection import connect as connection_of
 from ftgo_messaging.runtime.errors import DomainError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.service import running_on
-from ftgo_messaging.testing.suite.demands import needs, needs_processes, record
 from ftgo_messaging.testing.suite.members import Wire
-from ftgo_messaging.testing.suite.scene import GATHERINGS, TABLES, new_steps, out_of_order, service_process, tables
+from ftgo_messaging.testing.suite.scene import GATHERINGS, TABLES, new_steps, tables
 from ftgo_messaging.transaction.transactions import Operation, Transactions
 from ftgo_messaging.transaction.unit_of_work import UnitOfWork
 
 
 class Services:
-    per_entity: int
-    pause_seconds: float
-
     # -- conversations -------------------------------------------------------------------------------------------------
 
     async def test_request_and_reply(self, wire: Wire, database: str) -> None:
@@ -163,74 +155,6 @@ class Services:
             letters = text("SELECT count(*) FROM dead_letters WHERE channel = :channel")
             async with connection_of(engine) as connection:
                 assert (await connection.execute(letters, {"channel": steps.channel.name}))[0][0] == 1
-
-    # -- members in processes of their own -----------------------------------------------------------------------------
-
-    async def test_order_with_members_killed_and_paused(self, wire: Wire, database: str) -> None:
-        """One is paused for longer than its lease, and wakes up; one is killed; others come: each entity's steps are
-        made once, in order."""
-        needs(wire, "ordered")
-        needs_processes(wire)
-        done, sent = await self._hardships(wire, database, keyed=True)
-        twice = [step for step, times in Counter(done).items() if times > 1]
-        record(wire.subject, "disorder_with_a_key", f"{out_of_order(done)} of {sent}")
-        assert (len(done), twice, out_of_order(done)) == (sent, [], 0)
-
-    async def test_control_of_processes_without_a_key(self, wire: Wire, database: str) -> None:
-        """With a new key for each message the same must show disorder, or the test before this one shows nothing."""
-        needs_processes(wire)
-        done, sent = await self._hardships(wire, database, keyed=False)
-        record(wire.subject, "disorder_of_processes_without_a_key", f"{out_of_order(done)} of {sent}")
-        assert len(set(done)) == sent
-        assert out_of_order(done) > 0
-
-    async def _hardships(self, wire: Wire, database: str, *, keyed: bool) -> tuple[list[tuple[str, int]], int]:
-        steps = await new_steps(wire, "workers")
-        sent = [
-            steps.message(f"entity-{i}", n, "" if keyed else f"key-{random.random()}")
-            for n in range(self.per_entity)
-            for i in range(40)
-        ]
-        settings = {
-            "url": wire.subject.url or "",
-            "dsn": database,
-            "consumer": wire.name("workers"),
-            "channel": steps.channel.name,
-        }
-        third, publisher = len(sent) // 3, wire.publisher()
-        async with tables(database) as engine, AsyncExitStack() as stack:
-
-            async def at_work(member: str) -> None:
-                found = text("SELECT DISTINCT member FROM steps WHERE channel = :channel")
-                async with connection_of(engine) as connection:
-                    rows = await connection.execute(found, {"channel": steps.channel.name})
-                assert member in {row[0] for row in rows}
-
-            async def all_done(count: int) -> None:
-                assert len(await steps.done(engine)) >= count
-
-            async def publish(messages: list[Message]) -> None:
-                for start in range(0, len(messages), 40):
-                    await wire.publish(messages[start : start + 40], publisher)
-                    await asyncio.sleep(0.02)
-
-            # One after the other: the second alone might have done all before the first has started.
-            first = await stack.enter_async_context(service_process(member="a", **settings))
-            await publish(sent[: third // 2])
-            await eventually(lambda: at_work("a"), within=2 * wire.patience)
-            second = await stack.enter_async_context(service_process(member="b", **settings))
-            await publish(sent[third // 2 : third])
-            first.send_signal(signal.SIGSTOP)
-            publishing = asyncio.create_task(publish(sent[third:]))
-            paused = asyncio.create_task(asyncio.sleep(self.pause_seconds if keyed else 1.0))
-            await stack.enter_async_context(service_process(member="c", **settings))
-            await publishing
-            second.kill()
-            await stack.enter_async_context(service_process(member="d", **settings))
-            await paused
-            first.send_signal(signal.SIGCONT)
-            await eventually(lambda: all_done(len(sent)), within=4 * wire.patience)
-            return await steps.done(engine), len(sent)
 
 
 def _channel(kind: Kind) -> Channel:

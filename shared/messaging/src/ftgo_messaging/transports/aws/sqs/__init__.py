@@ -27,7 +27,7 @@ from ftgo_messaging.transports.aws.client import Link
 from ftgo_messaging.transports.aws.sqs.publisher import MAX_BYTES, SqsPublisher
 from ftgo_messaging.transports.aws.sqs.queues import declare
 from ftgo_messaging.transports.aws.sqs.subscription import SqsSubscription
-from ftgo_messaging.transports.port import Traits
+from ftgo_messaging.transports.port import BrokerRefuses, Traits
 from ftgo_messaging.transports.readers import check_readers
 
 TRAITS = Traits(
@@ -64,6 +64,12 @@ class SqsTransport:
             return [x.name for x in channels if await declare(link, x.name, readers.get(x.name, ()))]
         finally:
             await link.close()
+
+    async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
+        raise BrokerRefuses(
+            "SQS tells approximately how much waits, so nobody knows when a lane has been read to its end: stop what "
+            "sends, wait until the queues are empty, stop the rest, and start on the other broker."
+        )
 
     async def close(self) -> None:
         """Nothing is held: publishers and subscriptions have connections of their own."""
