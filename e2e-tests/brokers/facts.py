@@ -48,6 +48,9 @@ _CONFLUENT = "https://docs.confluent.io/cloud/current/api-docs/client-overview.h
 _RABBITMQ_TOOLS = "https://www.rabbitmq.com/client-libraries/devtools"
 _ACTIVEMQ = "https://activemq.apache.org/components/classic/documentation/features-overview"
 _NATS_DISK = "https://docs.nats.io/nats-concepts/jetstream"
+_AWS_SDKS = "https://aws.amazon.com/developer/tools/"
+_SQS = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-resilience.html"
+_SQS_API = "https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/Welcome.html"
 
 FACTS = {
     facts.name: facts
@@ -109,6 +112,20 @@ FACTS = {
             standards=Said("a protocol of its own", "https://docs.nats.io/reference/nats-protocols"),
             disk=Said("each two minutes by default, not before it confirms", _NATS_DISK),
             setting="`sync_interval: 5s`",
+        ),
+        Facts(
+            "sqs",
+            "Amazon SQS",
+            queue="a FIFO queue for each lane, with one message group",
+            topic="such queues for each consumer, to which the sender sends; no SNS",
+            again="from the queue, when its visibility time is over",
+            languages=Said("C++, Go, Java, JavaScript, Kotlin, .NET, PHP, Python, Ruby, Rust, Swift", _AWS_SDKS),
+            standards=Said("an API of its own over HTTP", _SQS_API),
+            disk=Said("redundantly, on several servers", _SQS),
+            setting="in memory",
+            emulation="ElasticMQ",
+            tests="aws_sqs",
+            suite="TestSuite",
         ),
         Facts(
             "direct",
