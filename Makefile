@@ -83,7 +83,7 @@ test-slow: .venv/ready ## every failpoint in every way, a rolling restart, outag
 	@$(RUN) pytest -m slow --timeout 300
 
 test-brokers: .venv/ready ## the transports' promises and the journeys, on every broker that starts here (or BROKER=...)
-	@$(PY) e2e-tests/brokers/run.py $(BROKER) -- $(ARGS)
+	@$(PY) e2e-tests/brokers/suites.py $(BROKER) -- $(ARGS)
 
 test-emulations: .venv/ready ## the journeys of orders on an emulation of the AWS API (SQS)
 	@$(PY) e2e-tests/emulations/run.py -- $(ARGS)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from facts import FACTS
-from run import conformance, pytest
+from suites import conformance, pytest
 
 LONG = {"FTGO_BROKER_PER_ENTITY": "2500", "FTGO_BROKER_AWAY": "30"}
 """A hundred thousand messages while members come, go, are paused and killed; the broker away for half a minute."""

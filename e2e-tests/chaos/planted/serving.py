@@ -15,7 +15,7 @@ def response_before_commit() -> None:
 
             async def body(uow: Any, _: Any, step: Any = step, future: Any = future) -> None:
                 _settle(future, (await run_operations(uow, [step]))[0])
-                await asyncio.sleep(0.02)  # as an answer takes
+                await asyncio.sleep(0.15)  # as long as a slow answer takes: most stops of the server fall into one
 
             try:
                 await self._transactions.run(body)

@@ -1,4 +1,4 @@
-"""What the transports promise, and the journeys, on each broker that starts here: ``run.py [BROKER ...] [-- ...]``
+"""What the transports promise, and the journeys, on each broker that starts here: ``suites.py [BROKER ...] [-- ...]``
 
 A broker that cannot run on this machine is told with the reason, and is a failure only where it was asked for by name.
 Exit code 0 when all that ran has passed. ``make test-brokers`` calls it; what follows ``--`` goes to pytest.
