@@ -182,7 +182,7 @@ async def test_away() -> None:
         client.subscription("reader", [channel]).take(1, 0.1),
         client.publisher("p").publish([message(channel, "a", 1)]),
     ):
-        with pytest.raises(TransientError, match="RabbitMQ at .* is away"):
+        with pytest.raises(TransientError, match=r"RabbitMQ at .* is away"):
             await attempt
 
 
