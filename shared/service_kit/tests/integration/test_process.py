@@ -18,7 +18,7 @@ from ftgo_local.platform import Platform
 from ftgo_local.ports import free_port
 from ftgo_local.postgres import Postgres
 from ftgo_messaging.testing.eventually import eventually
-from ftgo_messaging.transports.kafka.topics import ensure_topics
+from ftgo_messaging.transports.kafka.topics import PARTITIONS, ensure_topics
 
 HERE = Path(__file__).parent
 NO_KAFKA = "127.0.0.1:1"
@@ -119,7 +119,7 @@ async def until_waiting(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_signal_lets_the_running_request_end(dsn, kafka: Kafka):
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     async with running(dsn, kafka.bootstrap) as (process, http):
         await until_ready(http)
         assert (await http.get("/beside")).json() == 1
@@ -137,7 +137,7 @@ async def test_a_signal_lets_the_running_request_end(dsn, kafka: Kafka):
 
 @pytest.mark.slow
 async def test_what_is_committed_after_the_last_request_was_cut_off_is_published_too(dsn, kafka: Kafka):
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     async with running(dsn, kafka.bootstrap) as (process, http):
         await until_ready(http)
         before = await published(kafka)
@@ -151,7 +151,7 @@ async def test_what_is_committed_after_the_last_request_was_cut_off_is_published
 
 
 async def test_api_worker_and_relay_are_a_service_as_three_processes(dsn, kafka: Kafka):
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     async with (
         running(dsn, kafka.bootstrap, "api") as (_, api),
         running(dsn, kafka.bootstrap, "worker") as (_, worker),
@@ -195,7 +195,7 @@ async def owner(http: httpx.AsyncClient) -> None:
 
 @pytest.mark.slow
 async def test_a_notify_is_sent_from_process_to_process_and_only_then(dsn, kafka: Kafka):
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     async with running(dsn, kafka.bootstrap) as (process, http):
         await until_ready(http)
         await eventually(lambda: owner(http), within=30)
@@ -221,7 +221,7 @@ async def test_a_notify_is_sent_from_process_to_process_and_only_then(dsn, kafka
 @pytest.mark.slow
 async def test_a_service_with_log_tailing(dsn, kafka: Kafka, monkeypatch):
     monkeypatch.setenv("FTGO_RELAY", "log-tailing")
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     async with running(dsn, kafka.bootstrap) as (process, http):
         await until_ready(http)
         await eventually(lambda: owner(http), within=30)
@@ -272,7 +272,7 @@ async def published(kafka: Kafka) -> int:
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap)
     await consumer.start()
     try:
-        partitions = [TopicPartition("small.events", p) for p in range(2)]
+        partitions = [TopicPartition("small.events", p) for p in range(PARTITIONS)]
         return sum((await consumer.end_offsets(partitions)).values())
     finally:
         await consumer.stop()
@@ -370,7 +370,7 @@ async def test_a_migration_whose_server_never_comes_is_told_in_a_sentence(dsn, p
 @pytest.mark.embedded("their addresses must be known before they start")
 async def test_a_service_outlives_a_start_before_its_servers(dsn, platform: Platform, kafka: Kafka):
     """It answers, is not ready, and becomes ready when they are there."""
-    await ensure_topics(kafka.bootstrap, ["small.events"], 2)
+    await ensure_topics(kafka.bootstrap, ["small.events"], PARTITIONS)
     await asyncio.to_thread(platform.postgres.stop)
     await asyncio.to_thread(platform.kafka.stop)
     async with AsyncExitStack() as stack:
