@@ -347,7 +347,7 @@ async def test_the_lag_is_a_metric(transactions: Transactions, channel: Channel,
         await eventually(waits, within=30)
         go_on.set()
         await eventually(lambda: lags(0), within=30)
-        assert AGE.labels(consumer.name)._value.get() < 30
+        assert AGE.labels(consumer.name, "")._value.get() < 30
 
 
 async def test_two_processes_with_one_instance_name_notice_and_end(reader: Reader) -> None:
