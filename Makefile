@@ -80,13 +80,17 @@ test: .venv/ready ## all tests but the slow ones, on servers of their own; in Do
 	@$(RUN) pytest --platform=$(PLATFORM) -m "not slow" $(TESTS)
 
 test-slow: .venv/ready ## every failpoint in every way, a rolling restart, outages of servers
-	@$(RUN) pytest -m slow --timeout 300
+	@$(RUN) pytest -m "slow and not brokers" --timeout 300
 
 test-brokers: .venv/ready ## the transports' promises and the journeys, on every broker that starts here (or BROKER=...)
 	@$(PY) e2e-tests/brokers/suites.py $(BROKER) -- $(ARGS)
+	@$(if $(BROKER),,$(RUN) pytest -q -m brokers --timeout 300 e2e-tests/moving \
+		shared/messaging/tests/integration/test_transport_suite_finds_in_processes.py \
+		shared/messaging/tests/integration/test_transport_suite_finds_in_services.py)
 
-test-emulations: .venv/ready ## the journeys of orders on an emulation of the AWS API (SQS)
+test-emulations: .venv/ready ## the conformance suite and the journeys of orders on an emulation of the AWS API (SQS)
 	@$(PY) e2e-tests/emulations/run.py -- $(ARGS)
+	@$(RUN) pytest -q --timeout 300 shared/messaging/tests/integration/test_aws_sqs.py
 
 brokers: .venv/ready ## measure every broker that starts here, write docs/brokers.md (ARGS="--only nats,valkey", --long, --system)
 	@$(PY) e2e-tests/brokers/measure.py $(ARGS)

@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"--platform={ELSEWHERE} tests the deployment that the environment names: set {missing}"
         )
     config.addinivalue_line("markers", "slow: run by `make test-slow`, not by `make test`")
+    config.addinivalue_line("markers", "brokers: slow, and run by `make test-brokers` alone")
     config.addinivalue_line("markers", "embedded(reason): needs the embedded platform, and says why")
 
 

@@ -33,8 +33,8 @@ NEEDS_THE_LOG = {"I4", "I5", "I6"}
 TARGETS = [
     pytest.param("nats", "polling"),
     pytest.param("nats", "log-tailing", marks=pytest.mark.slow),
-    pytest.param("rabbitmq", "polling", marks=pytest.mark.slow),
-    pytest.param("valkey", "polling", marks=pytest.mark.slow),
+    pytest.param("rabbitmq", "polling", marks=[pytest.mark.slow, pytest.mark.brokers]),
+    pytest.param("valkey", "polling", marks=[pytest.mark.slow, pytest.mark.brokers]),
 ]
 
 

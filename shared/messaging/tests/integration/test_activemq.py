@@ -52,6 +52,7 @@ def transport(server: ActiveMQ) -> activemq.ActiveMq:
 
 
 @pytest.mark.slow
+@pytest.mark.brokers
 class TestActiveMq(TransportSuite):
     @pytest.fixture
     def subject(self, server: ActiveMQ) -> Subject:

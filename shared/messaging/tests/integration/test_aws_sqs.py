@@ -28,7 +28,7 @@ from ftgo_messaging.transports.aws.sqs.queues import look
 from ftgo_messaging.transports.lanes import lane_of
 from ftgo_messaging.transports.port import BrokerRefuses, Sent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.brokers]
 
 
 class Emulation(OnServer):

@@ -134,6 +134,7 @@ class InNoBroker:
 
 
 @pytest.mark.slow
+@pytest.mark.brokers
 class TestDirect(TransportSuite):
     @pytest.fixture
     def subject(self, registry: Path) -> InNoBroker:

@@ -34,5 +34,6 @@ def subject(kafka: Kafka) -> OnKafka:
 
 @pytest.mark.embedded("its server is killed and started")
 @pytest.mark.slow
+@pytest.mark.brokers
 class TestKafka(TransportSuite):
     pass

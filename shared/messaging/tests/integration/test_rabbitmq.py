@@ -76,6 +76,7 @@ async def amqp(server: RabbitMQ) -> AsyncIterator[AbstractChannel]:
 
 
 @pytest.mark.slow
+@pytest.mark.brokers
 class TestRabbitMQ(TransportSuite):
     """See ``ftgo_messaging.testing.transport_suite``."""
 

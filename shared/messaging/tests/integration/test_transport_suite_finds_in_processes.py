@@ -17,7 +17,7 @@ from ftgo_local.postgres import Postgres
 from ftgo_messaging.testing.suite.members import Wire
 from ftgo_messaging.testing.transport_suite import OnServer, TransportSuite
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.brokers]
 HERE = Path(__file__).parent
 PLANTED = "planted_valkey"
 NO_DISK = "no append-only file"

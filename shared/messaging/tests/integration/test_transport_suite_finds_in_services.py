@@ -17,7 +17,7 @@ from ftgo_messaging.transports import memory
 from ftgo_messaging.transports.memory import MemoryBroker, MemoryTransport
 from ftgo_messaging.transports.port import Sent
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.brokers]
 Patch = pytest.MonkeyPatch
 FAULTS: list[Any] = []
 put = MemoryBroker.put
