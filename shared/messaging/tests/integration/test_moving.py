@@ -1,6 +1,7 @@
 """A relay that goes from one broker to another, of both kinds: from a real Kafka to a real Valkey."""
 
 import asyncio
+import itertools
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -254,6 +255,28 @@ async def test_who_begins_in_the_middle_waits_as_well(world: World) -> None:
         await world.left([(in_hand, 1)])
         world.from_old.settle()
         assert await world.from_new.take_all(1) == [(in_hand, 1)]
+
+
+async def test_what_is_let_go_while_the_table_is_asked_is_found(world: World) -> None:
+    """The answer was without its rows: it does not show that the table has no more. (Ten seconds later and more, the
+    table would be compared with the log.)"""
+    running = world.relay(world.route(1))
+    relay = running.relay
+    sweeper = relay if isinstance(relay, PollingPublisher) else relay._sweeper
+    stopped, find, rounds = sweeper.delivery.stopped, sweeper._find, itertools.count(1)
+    stopped.hold([(world.channel.name, A)])
+
+    async def let_go_meanwhile(connection: Any) -> Any:
+        found = await find(connection)
+        if (relay is sweeper or relay._stream is not None) and next(rounds) == 3:
+            stopped.let_go()
+        return found
+
+    sweeper._find = let_go_meanwhile  # type: ignore[method-assign]
+    await world.commit((A, 0))
+    async with running:
+        assert await world.from_old.take(wait=8.0) == [(A, 0)]
+        world.from_old.settle()
 
 
 async def test_shards_of_a_relay_that_has_not_moved_are_waited_for_anew(world: World) -> None:

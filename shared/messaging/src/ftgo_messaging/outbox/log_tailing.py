@@ -225,11 +225,12 @@ class LogTailing:
         if self._both.owed:
             async with connect(self._engine) as connection:
                 seen = await visible(connection, self._both.owed.values())
+        left_out = bool(self.delivery.stopped)  # when the table is asked: what is held may be let go meanwhile
         result = await self._sweeper.publish_batch()
         if not self.lease.held:
             raise LeaseLost("during a sweep")
         self._both.swept(result.done)
-        if complete := result.found < self._batch and not self.delivery.stopped:
+        if complete := result.found < self._batch and not left_out and not self.delivery.stopped:
             self._both.settle(seen)
         stream = self._stream
         if stream is not None and complete and self._both.settled(self._log.done_lsn):
