@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # structlog's default shows the local variables of every frame: seconds of formatting, and the event loop stands.
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.processors.add_log_level, plain])
+    # In the background of a shell Ctrl-C is ignored, and what we start inherits that: tests that press it would fail.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # An example that takes long is no fault: a busy machine leaves a process waiting for longer than 0.2 s at times.
     hypothesis_settings.register_profile("ftgo", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     hypothesis_settings.load_profile("ftgo")
