@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -48,6 +48,7 @@ from ftgo_service_kit.observed import ObservedPublisher
 from ftgo_service_kit.relays import make_relay
 from ftgo_service_kit.settings import ServiceSettings
 from ftgo_service_kit.shared_reads import SharedReads
+from ftgo_service_kit.stopping import within
 from ftgo_service_kit.trace import Trace
 from ftgo_service_kit.watched import Watched
 
@@ -92,7 +93,6 @@ class Service:
         )
         self.wake_up = WakeUp()
         self.brokers = Brokers(name, settings, readers)
-        self.transport = self.brokers.transport
         self.publisher = self.brokers.publisher
         self._observed = ObservedPublisher(self.publisher)
         self.relay = make_relay(name, settings, self.pools.relay, self._observed, self.wake_up, self.brokers.moving)
@@ -221,15 +221,15 @@ class Service:
             task.cancel()
         await asyncio.wait([http, *background], timeout=6)
         await watched.stop()
-        await self._within(5, "group commit", self.group_commit.stop())
+        await within(5, "group commit", self.group_commit.stop())
         for task in relay:
             self.relay.stop()
             await asyncio.wait([task], timeout=2)
             task.cancel()
-            await self._within(3, "relay", self._publish_the_rest())
-        await self._within(2, "publisher", self.publisher.close())
-        await self._within(1, "brokers", self.brokers.close())
-        await self._within(1, "pools", self.pools.close())
+            await within(3, "relay", self._publish_the_rest())
+        await within(2, "publisher", self.publisher.close())
+        await within(1, "brokers", self.brokers.close())
+        await within(1, "pools", self.pools.close())
         for part in (http, *relay, *background, *self.group_commit.workers):
             if part.done() and not part.cancelled() and (error := part.exception()):
                 log.error("service.part_failed", part=part.get_name(), error=str(error), exc_info=trace_of(error))
@@ -242,13 +242,6 @@ class Service:
                 pass
         finally:
             await self.relay.release()
-
-    async def _within(self, seconds: float, part: str, stopping: Awaitable[object]) -> None:
-        try:
-            await asyncio.wait_for(stopping, seconds)
-        except Exception as error:
-            # Nothing is lost: what was not finished is in the outbox or comes again from the broker.
-            log.warning("service.part_not_stopped", part=part, error=repr(error))
 
     def _http_server(self) -> HttpServer:
         if self.app is None:

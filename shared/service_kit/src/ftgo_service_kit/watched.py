@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 
-import structlog
 from ftgo_messaging.consumer.consumer import Consumer
 
-log = structlog.get_logger("ftgo.service")
+from ftgo_service_kit.stopping import within
 
 _STOP_SECONDS = 8.0
 
 
 class Watched:
     """``run`` is one part of the process: it ends when one of the consumers cannot go on, and raises why. ``reads``:
-    whether this process reads at all; ``all`` are the consumers of now."""
+    whether this process reads at all; ``all`` are the consumers of now, in one list that others may hold."""
 
     def __init__(self, consumers: Sequence[Consumer], reads: bool) -> None:
         self.all = list(consumers)
@@ -41,7 +40,8 @@ class Watched:
         for consumer in gone:
             self._watching.pop(consumer).cancel()
         await asyncio.gather(*(self._stop(consumer) for consumer in gone))
-        self.all = [consumer for consumer in self.all if consumer not in gone]
+        for consumer in gone:
+            self.all.remove(consumer)
 
     async def run(self) -> None:
         """Until cancelled, and then nobody looks after them any more."""
@@ -64,8 +64,4 @@ class Watched:
         await asyncio.gather(*(self._stop(consumer) for consumer in self.all))
 
     async def _stop(self, consumer: Consumer) -> None:
-        try:
-            await asyncio.wait_for(consumer.stop(), _STOP_SECONDS)
-        except Exception as error:
-            # Nothing is lost: what was not finished comes again from the broker.
-            log.warning("service.part_not_stopped", part=f"consumer {consumer.name}", error=repr(error))
+        await within(_STOP_SECONDS, f"consumer {consumer.name}", consumer.stop())
