@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parents[2] / "docs/brokers.json"
-_EMPTY: dict[str, Any] = {"runs": {}, "brokers": {}, "long": {}, "system": {}}
 
 
 def read(file: Path = FILE) -> dict[str, Any]:
-    return {**_EMPTY, **json.loads(file.read_text())} if file.exists() else json.loads(json.dumps(_EMPTY))
+    empty: dict[str, Any] = {"runs": {}, "brokers": {}, "long": {}, "system": {}}
+    return empty | (json.loads(file.read_text()) if file.exists() else {})
 
 
 def write(results: Mapping[str, Any], file: Path = FILE) -> None:

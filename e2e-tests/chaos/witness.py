@@ -153,6 +153,12 @@ async def read_tables(service: str, dsn: str, directory: Path) -> None:
 
 async def unrest(dsns: dict[str, str], wire: Wire) -> list[str]:
     """What is not at rest yet, in words: unfinished sagas, outbox rows, lag. Empty when all is."""
+    found = await unrest_of_databases(dsns)
+    return found + [f"lag of {group} {count}" for group, count in (await lags(wire)).items() if count]
+
+
+async def unrest_of_databases(dsns: dict[str, str]) -> list[str]:
+    """Without what is under way at the broker."""
     found: list[str] = []
     for service, dsn in dsns.items():
         try:
@@ -170,7 +176,6 @@ async def unrest(dsns: dict[str, str], wire: Wire) -> list[str]:
             found.append(f"{service}: {type(error).__name__}")
         finally:
             connection.terminate()
-    found += [f"lag of {group} {count}" for group, count in (await lags(wire)).items() if count]
     return found
 
 

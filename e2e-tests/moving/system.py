@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 from ftgo_contracts.channels import READERS
 from ftgo_local.platform import Platform
 from ftgo_local.scenes.control import Control
@@ -18,7 +17,7 @@ from ftgo_local.state import StateDirectory
 from ftgo_messaging.transports import transport_at
 from ftgo_messaging.transports.port import BrokerRefuses
 from topology import SUBSCRIPTIONS
-from witness import DatabaseWitness, read_tables
+from witness import DatabaseWitness, read_tables, unrest_of_databases
 
 PORT_OFFSET = int(os.environ.get("FTGO_MOVING_PORT_OFFSET", "700"))
 
@@ -75,18 +74,7 @@ class System:
 
     async def unrest(self) -> list[str]:
         """What is still under way, in words."""
-        found = []
-        for service, dsn in self._dsns.items():
-            connection = await asyncpg.connect(dsn, timeout=10)
-            try:
-                if rows := await connection.fetchval("SELECT count(*) FROM outbox"):
-                    found.append(f"{service}: {rows} rows in the outbox")
-                if service == "order":
-                    running = "SELECT count(*) FROM saga_instances WHERE NOT finished"
-                    if sagas := await connection.fetchval(running):
-                        found.append(f"{sagas} sagas")
-            finally:
-                await connection.close()
+        found = await unrest_of_databases(self._dsns)
         transport = transport_at(self.control.state.broker_url)
         try:
             left = {lane: count for lane, count in (await transport.unread(READERS)).items() if count != 0}

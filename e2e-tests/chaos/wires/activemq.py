@@ -11,7 +11,7 @@ from zlib import crc32
 from topology import LANES, SUBSCRIPTIONS, TOPICS
 
 from wires import Raw
-from wires.rabbitmq import drained
+from wires.common import drained
 from wires.stomp import Frame, Stomp, StompError
 
 _WITNESS = "chaos-witness"

@@ -1,6 +1,5 @@
 """Kafka: its log is there to be read, from offset 0, in no group."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from aiokafka.errors import KafkaError
 from topology import LANES
 
 from wires import Raw
+from wires.common import ended
 
 _PREFIX = "ce_"
 
@@ -132,7 +132,4 @@ def _text(value: bytes | None) -> str | None:
 
 async def stop(client: Any) -> None:
     """Within 3 s: a producer waits for its acknowledgements, and a broker that is away gives none."""
-    stopping = asyncio.ensure_future(client.stop())
-    await asyncio.wait({stopping}, timeout=3)
-    stopping.cancel()
-    await asyncio.gather(stopping, return_exceptions=True)
+    await ended(client.stop())

@@ -16,7 +16,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from topology import LANES, SUBSCRIPTIONS, TOPICS
 
 from wires import Raw
-from wires.rabbitmq import drained
+from wires.common import QueueEar, ended
 
 _DURABLE = "chaos-witness"
 _PREFIX = "ce-"
@@ -56,7 +56,7 @@ class NatsWire:
                 await subscription.unsubscribe()
 
     @asynccontextmanager
-    async def listen(self, topics: Sequence[str], positions: MutableMapping[Any, Any]) -> AsyncIterator["_Ear"]:
+    async def listen(self, topics: Sequence[str], positions: MutableMapping[Any, Any]) -> AsyncIterator[QueueEar]:
         async with self._client() as client:
             heard: asyncio.Queue[Raw] = asyncio.Queue()
 
@@ -72,7 +72,7 @@ class NatsWire:
                 await client.jetstream().subscribe(
                     _subjects(topic), stream=_stream(topic), cb=hear, ordered_consumer=True, config=config
                 )
-            yield _Ear(heard)
+            yield QueueEar(heard)
 
     @asynccontextmanager
     async def speak(self) -> AsyncIterator["_Voice"]:
@@ -100,18 +100,7 @@ class NatsWire:
         try:
             yield client
         finally:
-            closing = asyncio.ensure_future(client.close())
-            await asyncio.wait({closing}, timeout=3)
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
-
-
-class _Ear:
-    def __init__(self, heard: "asyncio.Queue[Raw]") -> None:
-        self._heard = heard
-
-    async def read(self, seconds: float) -> list[Raw]:
-        return await drained(self._heard, seconds)
+            await ended(client.close())
 
 
 class _Voice:

@@ -14,6 +14,7 @@ from pamqp.commands import Basic
 from topology import LANES, SUBSCRIPTIONS, TOPICS
 
 from wires import Raw
+from wires.common import QueueEar, ended
 
 _PREFIX = "cloudEvents:"
 _PERSISTENT = 2
@@ -44,7 +45,7 @@ class RabbitWire:
                     yield raw
 
     @asynccontextmanager
-    async def listen(self, topics: Sequence[str], positions: MutableMapping[Any, Any]) -> AsyncIterator["_Ear"]:
+    async def listen(self, topics: Sequence[str], positions: MutableMapping[Any, Any]) -> AsyncIterator[QueueEar]:
         async with self._channel() as amqp:
             heard: asyncio.Queue[Raw] = asyncio.Queue()
             for topic in topics:
@@ -52,7 +53,7 @@ class RabbitWire:
                 assert queue is not None
                 await self._bind(amqp, queue, topic)
                 await self._consume(amqp, queue, topic, heard)
-            yield _Ear(heard)
+            yield QueueEar(heard)
 
     @asynccontextmanager
     async def speak(self) -> AsyncIterator["_Voice"]:
@@ -75,10 +76,7 @@ class RabbitWire:
         try:
             yield await connection.channel()
         finally:
-            closing = asyncio.ensure_future(connection.close())
-            await asyncio.wait({closing}, timeout=3)
-            closing.cancel()
-            await asyncio.gather(closing, return_exceptions=True)
+            await ended(connection.close())
 
     async def _bind(self, amqp: AbstractChannel, queue: str, topic: str, *, durable: bool = False) -> None:
         if durable:
@@ -93,14 +91,6 @@ class RabbitWire:
             heard.put_nowait(_raw(topic, next(places), message))
 
         await amqp.basic_consume(queue, hear, no_ack=True)
-
-
-class _Ear:
-    def __init__(self, heard: "asyncio.Queue[Raw]") -> None:
-        self._heard = heard
-
-    async def read(self, seconds: float) -> list[Raw]:
-        return await drained(self._heard, seconds)
 
 
 class _Voice:
@@ -139,16 +129,3 @@ def _raw(topic: str, place: int, message: DeliveredMessage) -> Raw:
 
 def _text(value: Any) -> str | None:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes | bytearray) else str(value)
-
-
-async def drained(heard: "asyncio.Queue[Raw]", seconds: float) -> list[Raw]:
-    """What has been heard; when there is nothing, the first that comes within that time."""
-    found = []
-    try:
-        async with asyncio.timeout(seconds):
-            found.append(await heard.get())
-    except TimeoutError:
-        return []
-    while not heard.empty():
-        found.append(heard.get_nowait())
-    return found

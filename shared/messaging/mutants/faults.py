@@ -62,8 +62,8 @@ PLANTED = (
     Fault(
         "the lease is not asked before sending",
         "outbox/delivery.py",
-        "if not self._lease.sure:\n            # A pause",
-        "if False:\n            # A pause",
+        "if not self._lease.sure:\n                # A pause",
+        "if False:\n                # A pause",
         f"{_DELIVERY}::test_an_owner_that_was_paused_for_longer_than_its_lease_sends_nothing",
     ),
     Fault(

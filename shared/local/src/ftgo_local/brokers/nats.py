@@ -48,10 +48,7 @@ class Nats(Server):
     async def prepare(self) -> None:
         await asyncio.to_thread(server_program)
 
-    async def _spawn(self) -> None:
-        await asyncio.to_thread(self._configured)
-
-    def _configured(self) -> None:
+    def _run(self) -> None:
         program = server_program()
         home = owned_directory(self.directory)
         replace_if_different(home / SETTINGS, self._settings())

@@ -36,8 +36,8 @@ async def told(port: int, hello: bytes = b"", count: int | None = None) -> bytes
 
 
 class Server:
-    """A subclass says how its process is started (``_spawn``) and whether it answers (``_answers``). Its data are below
-    ``directory``, and it listens on ``port`` of 127.0.0.1 only."""
+    """A subclass says how its process is started (``_run`` or ``_spawn``), and whether it answers (``_answers``). Its
+    data are below ``directory``, and it listens on ``port`` of 127.0.0.1 only."""
 
     name: str
     title: str
@@ -81,6 +81,9 @@ class Server:
         self._child.kill()
 
     async def _spawn(self) -> None:
+        await asyncio.to_thread(self._run)
+
+    def _run(self) -> None:
         raise NotImplementedError
 
     async def _answers(self) -> bool:

@@ -72,10 +72,7 @@ class Valkey(Server):
         if self._program is None:
             self._program = await asyncio.to_thread(_find_program)
 
-    async def _spawn(self) -> None:
-        await asyncio.to_thread(self._configured)
-
-    def _configured(self) -> None:
+    def _run(self) -> None:
         home = owned_directory(self.directory)
         # A password on the command line could be read by everybody on this machine.
         replace_if_different(home / SETTINGS, "".join(f"{line}\n" for line in self._settings()))

@@ -1,4 +1,4 @@
-"""The statements of lane leases. All but ``CHECK`` and ``RETURN`` leave out what others have locked, and these two lock
+"""The statements of lane leases. All but ``CHECK`` and ``JOIN`` leave out what others have locked, and these two lock
 in one order, so members cannot deadlock.
 
 The database's clock decides, so that hosts need not agree on the time.
@@ -10,15 +10,11 @@ SEED = text(
     "INSERT INTO lane_lease (consumer, lane, owner, epoch) SELECT :consumer, lane, '', 0 "
     "FROM unnest(CAST(:lanes AS text[])) AS lane ORDER BY lane ON CONFLICT DO NOTHING"
 )
-JOIN = text(
-    "INSERT INTO lane_member (consumer, member, wants, expires_at) "
-    "VALUES (:consumer, :owner, CAST(:lanes AS text[]), now() + make_interval(secs => :ttl)) ON CONFLICT DO NOTHING"
-)
-# The first of a process: rows that an earlier one of the same instance has left go in the same statement. Then nobody
+# Rows that an earlier process of the same instance has left go in the same statement (none without an instance): nobody
 # has seen their lanes free and us not there. One that renews at this moment is waited for: it loses its row, too.
-RETURN = text(
+JOIN = text(
     "WITH earlier AS (SELECT member FROM lane_member WHERE consumer = :consumer "
-    "AND starts_with(member, :instance || '/') AND member <> :owner ORDER BY member FOR UPDATE), "
+    "AND starts_with(member, CAST(:returns AS text) || '/') AND member <> :owner ORDER BY member FOR UPDATE), "
     "gone AS (DELETE FROM lane_member WHERE consumer = :consumer AND member IN (SELECT member FROM earlier)) "
     "INSERT INTO lane_member (consumer, member, wants, expires_at) "
     "VALUES (:consumer, :owner, CAST(:lanes AS text[]), now() + make_interval(secs => :ttl)) ON CONFLICT DO NOTHING"

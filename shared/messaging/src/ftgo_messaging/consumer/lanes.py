@@ -43,7 +43,7 @@ class LaneLeases:
         self.consumer = consumer
         self.seconds = seconds
         self._instance = instance
-        self._returns = instance is not None
+        self._returns = instance
         self.owner = self._new_name()
         self.held: dict[str, int] = {}
         self.surplus: Collection[str] = ()
@@ -78,11 +78,8 @@ class LaneLeases:
         if not self._joined:
             await connection.execute(rows.SEED, mine)
             # Once in the life of a process: two with the same name, by mistake, would drive out each other for ever.
-            if self._returns:
-                await connection.execute(rows.RETURN, mine | {"instance": self._instance})
-            else:
-                await connection.execute(rows.JOIN, mine)
-            self._returns = False
+            await connection.execute(rows.JOIN, mine | {"returns": self._returns})
+            self._returns = None
         members = await connection.execute(rows.RENEW, mine)
         if not (members and members[0]["renewed"]):
             self._begin_anew()

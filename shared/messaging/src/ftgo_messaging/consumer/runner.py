@@ -20,6 +20,7 @@ from ftgo_messaging.runtime.contained import contained
 from ftgo_messaging.runtime.errors import Told
 from ftgo_messaging.runtime.loops import backoff, tell_failure
 from ftgo_messaging.transaction.transactions import Transactions
+from ftgo_messaging.transports.lanes import names_of
 from ftgo_messaging.transports.port import BrokerRefuses, Transport
 
 log = structlog.get_logger("ftgo.consumer")
@@ -72,7 +73,7 @@ class ChannelConsumer:
         self._progress = Progress(name, patience, broker=broker)
         self._keeper: LaneKeeper | None = None
         if not transport.traits.assigns:
-            lanes = [f"{channel}/{n}" for channel in self.channels for n in range(transport.lanes)]
+            lanes = names_of(self.channels, transport.lanes)
             of = f"{name}@{broker}" if broker else name
             leases = LaneLeases(of, lanes, lease_seconds, instance=instance)
             self._keeper = LaneKeeper(leases, transactions.engine, self.subscription, self._interrupt)

@@ -81,6 +81,12 @@ class Message:
         return self.headers.get(TYPE, "")
 
 
+def size_of(message: Message) -> int:
+    """Bytes of a message that is to be sent, key and headers included."""
+    headers = sum(len(name.encode()) + len(value.encode()) for name, value in message.headers.items())
+    return len(message.key.encode()) + headers + len(message.body)
+
+
 def size_of_headers(headers: Iterable[tuple[str, bytes | None]]) -> int:
     return sum(LARGEST_HEADERS // MOST_HEADERS + len(name) + len(value or b"") for name, value in headers)
 

@@ -7,6 +7,7 @@ the broker takes its time, and locked by the delete.
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
 from typing import NamedTuple
 
@@ -82,6 +83,7 @@ class Delivery:
         self._publisher = publisher
         self._lease = lease
         self._moving = moving
+        self._turn: AbstractAsyncContextManager[object] = nullcontext() if moving is None else moving.turn
 
     async def deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
         """Publish the rows in this order, then delete what was confirmed. The rest stays.
@@ -89,26 +91,22 @@ class Delivery:
         Raises LeaseLost if nobody can be sure any more who owns the shards; then nothing is deleted. During a move
         to another broker what has to wait stays, and is counted as found."""
         failpoint("relay.selected")
-        if self._moving is None:
-            return await self._deliver(connection, rows)
-        async with self._moving.turn:
+        async with self._turn:
+            if not self._lease.sure:
+                # A pause between finding and sending: another relay may have published these rows, and later ones.
+                self._lease.forget()
+                raise LeaseLost("paused for longer than the lease: nothing was sent")
             self._note_age(rows[0].message)
-            self._check_lease()
-            self._moving.entitle()
-            waiting = {row.position for row in rows if self._moving.waits(row.message)}
-            self.stopped.hold((r.message.channel, r.message.key) for r in rows if r.position in waiting)
-            now = [row for row in rows if row.position not in waiting]
+            now = rows if self._moving is None else self._but_those_that_wait(self._moving, rows)
             return (await self._deliver(connection, now) if now else NOTHING)._replace(found=len(rows))
 
-    def _check_lease(self) -> None:
-        if not self._lease.sure:
-            # A pause between finding and sending: another relay may have published these rows, and later ones.
-            self._lease.forget()
-            raise LeaseLost("paused for longer than the lease: nothing was sent")
+    def _but_those_that_wait(self, moving: Moving, rows: Sequence[Row]) -> Sequence[Row]:
+        moving.entitle()
+        waiting = {row.position for row in rows if moving.waits(row.message)}
+        self.stopped.hold((r.message.channel, r.message.key) for r in rows if r.position in waiting)
+        return [row for row in rows if row.position not in waiting]
 
     async def _deliver(self, connection: Connection, rows: Sequence[Row]) -> Round:
-        self._check_lease()
-        self._note_age(rows[0].message)
         sent = await self._publish(connection, [r.message for r in rows])
         failpoint("relay.published")
         done, failed = _in_order(rows, sent)

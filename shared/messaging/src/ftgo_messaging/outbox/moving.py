@@ -22,7 +22,7 @@ from ftgo_messaging.outbox.lease import Lease
 from ftgo_messaging.outbox.relay import WakeUp
 from ftgo_messaging.outbox.stopped import Stopped
 from ftgo_messaging.runtime.loops import repeat
-from ftgo_messaging.transports.lanes import lane_of
+from ftgo_messaging.transports.lanes import lane_of, names_of
 from ftgo_messaging.transports.port import BrokerRefuses, Publisher, Sent, Transport
 
 log = structlog.get_logger("ftgo.relay")
@@ -80,7 +80,7 @@ class Moving:
         self._next: Route | None = None
         self._readers = readers
         self._known = _Known(old=self._all_of(route))
-        self._changed = asyncio.Event()
+        self._changed = WakeUp()
 
     def serve(self, lease: Lease, stopped: Stopped, wake_up: WakeUp) -> None:
         """Called by the relay, once: whom it moves."""
@@ -90,7 +90,7 @@ class Moving:
     def go(self, route: Route) -> None:
         """Go on there, as soon as ``run`` comes to it; the relay's round that is under way ends before."""
         self._next = route
-        self._changed.set()
+        self._changed.ring()
 
     async def publish(self, messages: Sequence[Message]) -> Sequence[Sent]:
         return await self._route.publisher.publish(messages)
@@ -122,10 +122,7 @@ class Moving:
         return self._lease.held.items() <= self._known.shards.items()
 
     def _all_of(self, route: Route) -> list[_Old]:
-        return [
-            _Old(transport, {f"{channel}/{n}" for channel in self._readers for n in range(transport.lanes)})
-            for transport in route.before
-        ]
+        return [_Old(transport, set(names_of(self._readers, transport.lanes))) for transport in route.before]
 
     async def run(self) -> None:
         """Until cancelled. While the old broker does not answer, its lanes wait."""
@@ -134,20 +131,15 @@ class Moving:
     async def _step(self) -> None:
         if self._next is not None:
             await self._turn_to(self._next)
-        if not self._route.before:
-            await self._changed.wait()
-            return
-        if self._lease.sure:
+        if self._route.before and self._lease.sure:
             self.entitle()
             if self._known.old:
                 await self._look()
-        self._changed.clear()
         if self._next is None:
-            await self._rest(_LOOK_SECONDS)
+            await self._changed.wait(_LOOK_SECONDS if self._route.before else None)
 
     async def _turn_to(self, route: Route) -> None:
         async with self.turn:
-            self._changed.clear()
             if route.publisher is not self._route.publisher:
                 await self._route.publisher.close()
             self._route = route
@@ -167,7 +159,7 @@ class Moving:
                     found = await old.transport.unread({c: self._readers[c] for c in self._readers if c in channels})
             except BrokerRefuses as refusal:
                 log.error("relay.cannot_move", why=str(refusal))
-                await self._rest(_AFTER_REFUSAL_SECONDS)
+                await self._changed.wait(_AFTER_REFUSAL_SECONDS)
                 return
             if known is not self._known:
                 return  # it was asked for other shards, or for another route
@@ -183,11 +175,6 @@ class Moving:
         """Have the relay look again, also for the keys that have waited."""
         self._stopped.let_go()
         self._wake_up.ring()
-
-    async def _rest(self, seconds: float) -> None:
-        """Or until there is another route."""
-        await asyncio.wait([waiting := asyncio.ensure_future(self._changed.wait())], timeout=seconds)
-        waiting.cancel()
 
 
 def _count(brokers: Sequence[_Old]) -> int:

@@ -67,7 +67,8 @@ class Relay(Protocol):
 
 
 class WakeUp:
-    """Tells the relay of this process that something was committed. Only a hint: polling stays the truth."""
+    """Tells a loop of this process that there is something to do: the relay, that something was committed. Only a hint
+    there: polling stays the truth."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -75,8 +76,8 @@ class WakeUp:
     def ring(self) -> None:
         self._event.set()
 
-    async def wait(self, timeout: float) -> bool:
-        """Return at the next ring (True) or after ``timeout`` seconds (False)."""
+    async def wait(self, timeout: float | None) -> bool:
+        """Return at the next ring (True) or after ``timeout`` seconds (False), if there is such a bound."""
         try:
             async with asyncio.timeout(timeout):
                 await self._event.wait()

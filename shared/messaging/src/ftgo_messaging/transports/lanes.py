@@ -1,6 +1,7 @@
 """Which lane a key belongs to: by murmur2, as Kafka's own clients compute a partition, so all brokers agree."""
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 
 LANES = 12
@@ -30,6 +31,11 @@ def murmur2(data: bytes) -> int:
 def hash_of_key(key: str) -> int:
     """Not negative; modulo the number of lanes it is the key's lane. An aggregate's messages share a key."""
     return murmur2(key.encode()) & 0x7FFFFFFF
+
+
+def names_of(channels: Iterable[str], lanes: int) -> list[str]:
+    """Of all lanes of these channels: ``CHANNEL/LANE``."""
+    return [f"{channel}/{lane}" for channel in channels for lane in range(lanes)]
 
 
 def lane_of(key: str, lanes: int = LANES) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.message import Message, size_of
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.lanes import LANES, lane_of
 from ftgo_messaging.transports.port import Batch, BrokerRefuses, Record, Sent, Traits
@@ -29,12 +29,6 @@ TRAITS = Traits(
     takeover_seconds=0.0,
 )
 _BATCH_BYTES = 1_000_000
-
-
-def size_of(message: Message) -> int:
-    """Bytes of a message, key and headers included."""
-    headers = sum(len(name.encode()) + len(value.encode()) for name, value in message.headers.items())
-    return len(message.key.encode()) + headers + len(message.body)
 
 
 class MemoryBroker:

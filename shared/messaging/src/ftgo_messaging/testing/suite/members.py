@@ -14,7 +14,7 @@ from ftgo_messaging.messages.message import Kind, Message
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.testing.eventually import eventually
 from ftgo_messaging.testing.suite.judging import missing
-from ftgo_messaging.transports.lanes import LANES
+from ftgo_messaging.transports.lanes import LANES, names_of
 from ftgo_messaging.transports.port import Batch, Publisher, Record, Sent, Traits, Transport
 
 Action = Callable[[], Awaitable[None]]
@@ -232,7 +232,7 @@ class Wire:
 
 
 def lanes_of(channels: Sequence[Channel]) -> list[str]:
-    return [f"{channel.name}/{lane}" for channel in channels for lane in range(LANES)]
+    return names_of((channel.name for channel in channels), LANES)
 
 
 def package_of(transport: Transport) -> str:

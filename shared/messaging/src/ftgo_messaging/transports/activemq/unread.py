@@ -10,12 +10,13 @@ from stompman import MessageFrame, SubscribeFrame, UnsubscribeFrame
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.activemq.link import ANSWER_SECONDS, Link
 from ftgo_messaging.transports.activemq.names import MARKER, markers, queue
+from ftgo_messaging.transports.lanes import names_of
 
 
 async def unread(link: Link, readers: Mapping[str, Collection[str]], lanes: int) -> dict[str, int | None]:
     """For each lane of these channels, as many as the broker shows (its ``maxBrowsePageSize``, 400). Raises
     TransientError and BrokerRefuses."""
-    found: dict[str, int | None] = {f"{channel}/{lane}": 0 for channel in readers for lane in range(lanes)}
+    found: dict[str, int | None] = dict.fromkeys(names_of(readers, lanes), 0)
     for channel, consumers in readers.items():
         _, known = await markers(link, channel)
         places = {f"{channel}/{lane}": lane for lane in range(lanes)}

@@ -26,6 +26,7 @@ from ftgo_messaging.messages.channel import Channel
 from ftgo_messaging.transports.direct.publisher import MAX_BYTES, DirectPublisher
 from ftgo_messaging.transports.direct.registry import RegistryFile, registry_at
 from ftgo_messaging.transports.direct.subscription import DirectSubscription
+from ftgo_messaging.transports.lanes import names_of
 from ftgo_messaging.transports.port import Traits
 from ftgo_messaging.transports.readers import check_readers
 
@@ -65,7 +66,7 @@ class DirectTransport:
 
     async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
         """Nothing is between sender and consumer: what was confirmed is committed."""
-        return {f"{channel}/{lane}": 0 for channel in readers for lane in range(self.lanes)}
+        return dict.fromkeys(names_of(readers, self.lanes), 0)
 
     async def close(self) -> None:
         """Nothing is held: publishers and subscriptions have connections of their own."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 import structlog
 
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.message import Message, size_of
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.cloudevents import to_envelope
 from ftgo_messaging.transports.direct.client import Client, Patience, Silent
@@ -202,8 +202,7 @@ class DirectPublisher:
 
 def _envelope(message: Message, registry: Registry) -> bytes | None:
     """None: it is refused."""
-    headers = sum(len(name.encode()) + len(value.encode()) for name, value in message.headers.items())
-    if message.channel not in registry.channels or len(message.key.encode()) + headers + len(message.body) > MAX_BYTES:
+    if message.channel not in registry.channels or size_of(message) > MAX_BYTES:
         return None
     envelope = to_envelope(message)
     return envelope if len(envelope) + 2 <= MOST_BYTES else None

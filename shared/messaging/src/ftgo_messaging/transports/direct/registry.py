@@ -91,7 +91,7 @@ class RegistryFile:
         if _missing(self.read(), readers, self.path) == ([], []):
             return []
         try:
-            with _locked(self.path.parent):
+            with locked(self.path.parent):
                 registry = self.read()  # another one may have written it meanwhile
                 new, _ = _missing(registry, readers, self.path)
                 channels = {**registry.channels}
@@ -107,7 +107,7 @@ class RegistryFile:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One writer at a time, of all processes on this host."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -1,11 +1,14 @@
 """Whether a Kafka is there, for jobs that wait for it (``ftgo_messaging.runtime.waiting``)."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from aiokafka.conn import collect_hosts
 from aiokafka.errors import InvalidReplicationFactorError, KafkaConnectionError, KafkaError
 
-from ftgo_messaging.runtime.errors import is_transient
+from ftgo_messaging.runtime.errors import TransientError, is_transient
+from ftgo_messaging.transports.port import BrokerRefuses
 
 CURE = "Is it up, and is FTGO_KAFKA_BOOTSTRAP its address?"
 
@@ -26,6 +29,17 @@ async def reach(bootstrap: str) -> None:
             writer.close()
             return
     raise failure
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Errors of the client as those of the port."""
+    try:
+        yield
+    except (KafkaError, OSError) as error:
+        if passes(error):
+            raise TransientError(str(error) or type(error).__name__) from error
+        raise BrokerRefuses(str(error) or type(error).__name__) from error
 
 
 def passes(error: Exception) -> bool:

@@ -3,12 +3,9 @@
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from aiokafka.errors import KafkaError
-
 from ftgo_messaging.messages.channel import Channel
-from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.kafka.publisher import KafkaPublisher
-from ftgo_messaging.transports.kafka.reach import passes, reach
+from ftgo_messaging.transports.kafka.reach import reach, telling
 from ftgo_messaging.transports.kafka.subscription import SESSION_SECONDS, KafkaSubscription
 from ftgo_messaging.transports.kafka.topics import ensure_topics
 from ftgo_messaging.transports.kafka.unread import unread
@@ -52,23 +49,15 @@ class KafkaTransport:
     async def declare(self, channels: Sequence[Channel], readers: Mapping[str, Collection[str]]) -> list[str]:
         """A topic needs to know nothing of its readers."""
         check_readers(channels, readers)
-        try:
+        with telling():
             await reach(self.bootstrap)
             return await ensure_topics(self.bootstrap, [c.name for c in channels], self.lanes, self._copies)
-        except (KafkaError, OSError) as error:
-            if passes(error):
-                raise TransientError(str(error) or type(error).__name__) from error
-            raise BrokerRefuses(str(error) or type(error).__name__) from error
 
     async def unread(self, readers: Mapping[str, Collection[str]]) -> Mapping[str, int | None]:
         """By the groups' committed offsets."""
-        try:
+        with telling():
             await reach(self.bootstrap)
             return await unread(self.bootstrap, readers, self.lanes)
-        except (KafkaError, OSError) as error:
-            if passes(error):
-                raise TransientError(str(error) or type(error).__name__) from error
-            raise BrokerRefuses(str(error) or type(error).__name__) from error
 
     async def close(self) -> None:
         """Nothing: each publisher and subscription has connections of its own."""

@@ -6,13 +6,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 
 from ftgo_messaging.transports.kafka.binding import lane_of_partition
+from ftgo_messaging.transports.lanes import names_of
 
 
 async def unread(bootstrap: str, readers: Mapping[str, Collection[str]], lanes: int) -> dict[str, int | None]:
     """For each lane of these channels. A group that has committed nothing begins at the beginning of what is kept.
 
     The ends are asked for first: what is committed by then counts, whatever comes meanwhile."""
-    found: dict[str, int | None] = {f"{channel}/{lane}": 0 for channel in readers for lane in range(lanes)}
+    found: dict[str, int | None] = dict.fromkeys(names_of(readers, lanes), 0)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     try:
         await admin.start()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping
 
+from ftgo_messaging.transports.lanes import names_of
 from ftgo_messaging.transports.nats.connection import Connection, Refused
 from ftgo_messaging.transports.nats.wire import durable_of, stream_of
 from ftgo_messaging.transports.port import BrokerRefuses
@@ -17,7 +18,7 @@ async def unread(link: Connection, readers: Mapping[str, Collection[str]], lanes
         (c, lane, consumer) for c, consumers in readers.items() for lane in range(lanes) for consumer in consumers
     ]
     counts = await asyncio.gather(*(_of(link, *place) for place in places))
-    found: dict[str, int | None] = {f"{channel}/{lane}": 0 for channel in readers for lane in range(lanes)}
+    found: dict[str, int | None] = dict.fromkeys(names_of(readers, lanes), 0)
     for (channel, lane, _), count in zip(places, counts, strict=True):
         name = f"{channel}/{lane}"
         found[name] = (found[name] or 0) + count

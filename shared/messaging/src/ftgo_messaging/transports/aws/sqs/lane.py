@@ -12,7 +12,7 @@ from typing import Any
 
 from ftgo_messaging.messages.message import size_of_headers
 from ftgo_messaging.runtime.errors import TransientError
-from ftgo_messaging.transports.aws.client import PATIENCE, Link
+from ftgo_messaging.transports.aws.client import Link
 from ftgo_messaging.transports.cloudevents import from_envelope
 from ftgo_messaging.transports.port import BrokerRefuses, Record
 
@@ -142,5 +142,4 @@ class Lane:
 
     async def _batch(self, operation: str, held: Sequence[Held], more: dict[str, object]) -> None:
         entries = [{"Id": str(i), "ReceiptHandle": each.handle, **more} for i, each in enumerate(held)]
-        async with asyncio.timeout(PATIENCE):
-            await self.link.ask(operation, QueueUrl=self.url, Entries=entries)
+        await self.link.ask(operation, QueueUrl=self.url, Entries=entries)

@@ -5,11 +5,12 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
 
 from ftgo_messaging.messages.ids import new_id
-from ftgo_messaging.messages.message import Message
+from ftgo_messaging.messages.message import Message, size_of
 from ftgo_messaging.runtime.errors import TransientError
 from ftgo_messaging.transports.aws.address import Address
 from ftgo_messaging.transports.aws.client import Gone, Link
@@ -30,6 +31,15 @@ _AT_ONCE = 24
 _STOP_SECONDS = 2.0
 _NOT_TAKEN = re.compile("[\ufffe\uffff]")
 """Characters of JSON that SQS does not take: as an escape it does."""
+
+
+class _Entry(NamedTuple):
+    """A message of a batch, by its number there, as it is sent."""
+
+    number: int
+    text: str
+    size: int  # of the text, in bytes
+
 
 _Fate = tuple[Sent, str]
 _UNKNOWN: _Fate = (Sent.UNKNOWN, "")
@@ -54,16 +64,18 @@ class SqsPublisher:
     async def _publish(self, messages: Sequence[Message]) -> list[Sent]:
         channels = {message.channel: await self._look(message.channel) for message in messages}
         fates: list[list[_Fate]] = [[] for _ in messages]
-        queues: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        queues: dict[str, list[_Entry]] = defaultdict(list)
         for i, message in enumerate(messages):
             found = channels[message.channel]
-            if reason := self._fault(message, found, text := _text(message)):
+            text = _text(message)
+            entry = _Entry(i, text, len(text.encode()))
+            if reason := self._fault(message, found, entry.size):
                 fates[i].append((Sent.REFUSED, reason))
                 continue
             lane = lane_of(message.key, found.lanes)
             for reader, urls in found.readers.items():
                 if lane in urls:
-                    queues[urls[lane]].append((i, text))
+                    queues[urls[lane]].append(entry)
                 else:
                     missing = f"The queue of {reader} for lane {lane} of {message.channel} is missing: declare it."
                     fates[i].append((Sent.UNKNOWN, missing))
@@ -90,18 +102,17 @@ class SqsPublisher:
             self._seen[channel] = now, found
         return found
 
-    def _fault(self, message: Message, found: Found, text: str) -> str:
+    def _fault(self, message: Message, found: Found, size: int) -> str:
         if not found.lanes:
             return f"There is no channel {message.channel} in SQS at {self._link.address}: declare it first."
-        headers = sum(len(name.encode()) + len(value.encode()) for name, value in message.headers.items())
-        if len(message.key.encode()) + headers + len(message.body) > MAX_BYTES or len(text.encode()) > LARGEST:
+        if size_of(message) > MAX_BYTES or size > LARGEST:
             return f"A message of {message.channel} is larger than {MAX_BYTES} bytes: send a reference to it."
         return ""
 
-    async def _fill(self, url: str, entries: Sequence[tuple[int, str]], fates: list[list[_Fate]]) -> Exception | None:
+    async def _fill(self, url: str, entries: Sequence[_Entry], fates: list[list[_Fate]]) -> Exception | None:
         """One request after the other, until one does not go through: what comes behind is not sent. Returns the
         error when the broker is away."""
-        left = [i for i, _ in entries]
+        left = [entry.number for entry in entries]
         away: Exception | None = None
         fate = _UNKNOWN
         for request in _requests(entries):
@@ -119,8 +130,8 @@ class SqsPublisher:
             except BrokerRefuses as error:
                 fate = Sent.REFUSED, str(error)
                 break
-            for i, _ in request:
-                fates[i].append(failed.get(i, _CONFIRMED))
+            for entry in request:
+                fates[entry.number].append(failed.get(entry.number, _CONFIRMED))
             left = left[len(request) :]
             if failed:
                 break
@@ -128,12 +139,17 @@ class SqsPublisher:
             fates[i].append(fate)
         return away
 
-    async def _send(self, url: str, request: Sequence[tuple[int, str]]) -> dict[int, _Fate]:
+    async def _send(self, url: str, request: Sequence[_Entry]) -> dict[int, _Fate]:
         """Which were not taken, and why."""
         lane = url.rpartition("--")[2].removesuffix(".fifo")
         entries = [
-            {"Id": str(i), "MessageBody": text, "MessageGroupId": lane, "MessageDeduplicationId": new_id()}
-            for i, text in request
+            {
+                "Id": str(entry.number),
+                "MessageBody": entry.text,
+                "MessageGroupId": lane,
+                "MessageDeduplicationId": new_id(),
+            }
+            for entry in request
         ]
         answer = await self._link.ask("send_message_batch", QueueUrl=url, Entries=entries)
         return {
@@ -150,16 +166,15 @@ def _text(message: Message) -> str:
     return _NOT_TAKEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _requests(entries: Sequence[tuple[int, str]]) -> Iterator[list[tuple[int, str]]]:
-    request: list[tuple[int, str]] = []
+def _requests(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+    request: list[_Entry] = []
     size = 0
     for entry in entries:
-        length = len(entry[1].encode())
-        if request and (len(request) == _MOST or size + length > LARGEST):
+        if request and (len(request) == _MOST or size + entry.size > LARGEST):
             yield request
             request, size = [], 0
         request.append(entry)
-        size += length
+        size += entry.size
     if request:
         yield request
 
