@@ -22,6 +22,7 @@ from ftgo_messaging.transports.kafka.topics import PARTITIONS
 from ftgo_service_kit.app import create_app
 from ftgo_service_kit.database import HINTS, MESSAGES, RELAY, WRITES
 from ftgo_service_kit.settings import ServiceSettings
+from ftgo_service_kit.watched import STOP_SECONDS
 from pydantic import AliasChoices
 
 ROOT = Path(__file__).parents[2]
@@ -216,15 +217,16 @@ def test_grace_is_longer_than_the_drain(manifests: list[Manifest]) -> None:
 
 
 def drain_seconds() -> float:
-    """The sum of all time limits in Service._stop, which it goes through one after the other."""
+    """The sum of all time limits in Service._stop, one after the other, with that of the consumers."""
     tree = ast.parse((ROOT / "shared/service_kit/src/ftgo_service_kit/service.py").read_text())
     (stop,) = (n for n in ast.walk(tree) if isinstance(n, ast.AsyncFunctionDef) and n.name == "_stop")
     limits = []
     for call in (n for n in ast.walk(stop) if isinstance(n, ast.Call)):
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "_within":
+        if isinstance(call.func, ast.Name) and call.func.id == "within":
             limits.append(call.args[0])
         limits += [k.value for k in call.keywords if k.arg == "timeout"]
-    return float(sum(ast.literal_eval(limit) for limit in limits))
+    assert limits
+    return float(sum(ast.literal_eval(limit) for limit in limits)) + STOP_SECONDS
 
 
 def test_topics_are_the_channels_of_the_contract(production: list[Manifest]) -> None:

@@ -7,7 +7,8 @@ from ftgo_messaging.consumer.consumer import Consumer
 
 from ftgo_service_kit.stopping import within
 
-_STOP_SECONDS = 8.0
+STOP_SECONDS = 8.0
+"""For all of them, at once."""
 
 
 class Watched:
@@ -64,4 +65,4 @@ class Watched:
         await asyncio.gather(*(self._stop(consumer) for consumer in self.all))
 
     async def _stop(self, consumer: Consumer) -> None:
-        await within(_STOP_SECONDS, f"consumer {consumer.name}", consumer.stop())
+        await within(STOP_SECONDS, f"consumer {consumer.name}", consumer.stop())
